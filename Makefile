@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The Kindling authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# make run     install what is missing, build, boot the embedded default in QEMU, end with the guest's result
+# make test    install what is missing, run every check and test, virtual machines included
+# make build   bin/kindling and bin/kindling-init-{386,amd64}
+# make bench   benchmarks
+# make lint    formatting, vet, golangci-lint, shellcheck, C, licences
+# make fuzz    each fuzz target for FUZZTIME (10s)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+GOLANGCI_VERSION := v2.15.0
+TOOLS := $(CURDIR)/.tools
+GO := go
+# The agent: static, without cgo, nothing of the building machine in it; for 386 without SSE2 (a Pentium II will do).
+STATIC := CGO_ENABLED=0 GOFLAGS=-buildvcs=false $(GO) build -trimpath -ldflags '-s -w -buildid='
+FUZZTIME := 10s
+ARGS :=
+
+RUN_PACKAGES := qemu-system-x86 kmod dpkg
+TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq-base iproute2 cpio reuse e2fsprogs git
+
+export CI
+
+.PHONY: all build run test unit lint bench fuzz run-deps test-deps clean
+all: build
+
+build:
+	$(STATIC) -o bin/kindling ./cmd/host
+	GOOS=linux GOARCH=386 GO386=softfloat $(STATIC) -o bin/kindling-init-386 ./cmd/init
+	GOOS=linux GOARCH=amd64 $(STATIC) -o bin/kindling-init-amd64 ./cmd/init
+
+run: run-deps build
+	bin/kindling run $(ARGS)
+
+test: test-deps build lint unit
+
+unit:
+	$(GO) test -timeout 20m ./...
+
+lint: $(TOOLS)/golangci-lint
+	test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)"
+	$(GO) vet ./...
+	GOOS=linux GOARCH=386 $(GO) vet ./guest/... ./cmd/init ./netcfg/... ./devnodes/... ./internal/...
+	$(TOOLS)/golangci-lint run ./...
+	shellcheck $$(git ls-files '*.sh') .ci/run
+	gcc -std=c89 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only $$(git ls-files '*.c')
+	reuse lint --quiet
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+		done; \
+	done
+
+# Packages are asked for only when one of them is missing, so that a second run needs neither root nor a network.
+define install
+	missing=(); for p in $(1); do \
+		[ "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing+=("$$p"); \
+	done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		echo "installing: $${missing[*]}"; \
+		$$sudo apt-get -qq update; \
+		DEBIAN_FRONTEND=noninteractive $$sudo apt-get -qq install -y --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+endef
+
+run-deps:
+	@$(call install,$(RUN_PACKAGES))
+
+test-deps:
+	@$(call install,$(TEST_PACKAGES))
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+clean:
+	rm -rf bin $(TOOLS) kindling-runs
