@@ -1,0 +1,467 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindling/guest/disk"
+	"kindling/guest/journal"
+	"kindling/internal/event"
+	"kindling/internal/payload"
+	"kindling/steps"
+)
+
+func TestParseCmdline(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want cmdline
+	}{
+		{"", cmdline{events: "ttyS1"}},
+		{"console=ttyS0 panic=1 quiet\n", cmdline{events: "ttyS1"}},
+		{"kindling.seed=00ff kindling.events=ttyS2", cmdline{seed: []byte{0, 0xff}, events: "ttyS2"}},
+		{"kindling.seed=xyz", cmdline{events: "ttyS1"}},
+		{"kindling.seed=" + strings.Repeat("00", maxSeed+1), cmdline{events: "ttyS1"}},
+		{"kindling.mirrors=http://a/,https://b/c,ftp://d,,/etc", cmdline{events: "ttyS1", mirrors: []string{"http://a", "https://b/c"}}},
+		{"kindling.events=../sda", cmdline{events: "ttyS1"}},
+		{"kindling.events=none kindling.unknown=1", cmdline{events: "none"}},
+	} {
+		if d := cmp.Diff(tt.want, parseCmdline(tt.text), cmp.AllowUnexported(cmdline{})); d != "" {
+			t.Errorf("%q: (-want +got)\n%s", tt.text, d)
+		}
+	}
+}
+
+func TestMountedIn(t *testing.T) {
+	const mounts = "rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\nbroken\n"
+	for path, want := range map[string]bool{"/": true, "/proc": true, "/dev/shm": true, "/dev": false, "/pro": false, "": false} {
+		if got, err := mountedIn(strings.NewReader(mounts), path); err != nil || got != want {
+			t.Errorf("%q: got %v, %v", path, got, err)
+		}
+	}
+}
+
+// An empty file where a directory should be is what builder-hex0 leaves behind; a file with content is somebody's.
+func TestMakeDir(t *testing.T) {
+	dir := t.TempDir()
+	empty, full := filepath.Join(dir, "empty"), filepath.Join(dir, "full")
+	for path, data := range map[string]string{empty: "", full: "data"} {
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{empty, filepath.Join(dir, "new", "deep"), dir} {
+		if err := makeDir(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			t.Errorf("%s is no directory: %v", path, err)
+		}
+	}
+	if err := makeDir(full); err == nil {
+		t.Error("a file with data was replaced")
+	}
+}
+
+func TestParseModules(t *testing.T) {
+	got, err := parseModules(strings.NewReader("# comment\n; another\n\n  e1000 \next4\n"))
+	if d := cmp.Diff([]string{"e1000", "ext4"}, got); d != "" || err != nil {
+		t.Errorf("%v (-want +got)\n%s", err, d)
+	}
+	for _, bad := range []string{"../evil\n", "two words\n"} {
+		if _, err := parseModules(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestAfterOrder(t *testing.T) {
+	for _, tt := range []struct{ in, want []string }{
+		{nil, nil},
+		{[]string{"50-sign.sh", "51-upload.sh", "10-b.sh", "9-a.sh"}, []string{"9-a.sh", "10-b.sh", "50-sign.sh", "51-upload.sh"}},
+		{[]string{"1.sh", "README", "x.sh", ".hidden.sh", "0-a.sh", "02-c.sh", "2-b.sh"}, []string{"0-a.sh", "x.sh", "1.sh", "02-c.sh", "2-b.sh"}},
+		{[]string{"99999999999999999999999-b.sh", "100000000000000000000000-c.sh", "3-a.sh"},
+			[]string{"3-a.sh", "99999999999999999999999-b.sh", "100000000000000000000000-c.sh"}},
+	} {
+		if d := cmp.Diff(tt.want, afterOrder(tt.in)); d != "" {
+			t.Errorf("%v: (-want +got)\n%s", tt.in, d)
+		}
+	}
+}
+
+func TestAfterScriptQuotes(t *testing.T) {
+	got := string(afterScript("/steps/after/it's; rm -rf $HOME.sh"))
+	if !strings.Contains(got, `bash '/steps/after/it'\''s; rm -rf $HOME.sh'`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+// plan makes a plan from manifest lines.
+func plan(t *testing.T, lines ...string) *steps.Plan {
+	t.Helper()
+	cfg := &steps.Config{}
+	cfg.Set("KERNEL_BOOTSTRAP", "True")
+	tree := fstest.MapFS{"steps/manifest": {Data: []byte(strings.Join(lines, "\n") + "\n")}}
+	p, err := steps.NewPlan(tree, steps.MainRoot, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestWhere(t *testing.T) {
+	p := plan(t, "build: bash-1", "jump: linux", "improve: a", "jump: move_disk", "improve: b", "improve: after")
+	id := func(i int) string { return p.Steps[i].ID() }
+	done := func(n ...int) map[string]bool {
+		m := make(map[string]bool)
+		for _, i := range n {
+			m[id(i)] = true
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		name  string
+		state journal.State
+		want  decision
+		err   bool
+	}{
+		{"fresh from the jump", journal.State{}, decision{placeAfterJump, 2}, false},
+		{"first step cut short", journal.State{Started: id(2)}, decision{placeResume, 2}, false},
+		{"moved to disk", journal.State{Done: done(2, 3)}, decision{placeResume, 4}, false},
+		{"cut short on disk", journal.State{Done: done(2, 3), Started: id(4)}, decision{placeResume, 4}, false},
+		{"failed", journal.State{Done: done(2, 3), Failed: id(4), Result: event.StatusFailed}, decision{placeResume, 4}, false},
+		{"finished", journal.State{Done: done(2, 3, 4, 5), Result: event.StatusOK}, decision{placeFinished, 6}, false},
+		{"finished, power lost at the end", journal.State{Done: done(2, 3, 4, 5)}, decision{placeFinished, 6}, false},
+		{"contradiction", journal.State{Done: done(2, 3, 4, 5), Result: event.StatusFailed}, decision{}, true},
+	} {
+		got, err := where(situation{plan: p.Steps, state: tt.state})
+		if got != tt.want || (err != nil) != tt.err {
+			t.Errorf("%s: got %+v, %v, want %+v", tt.name, got, err, tt.want)
+		}
+	}
+	if _, err := where(situation{plan: plan(t, "build: x").Steps}); !errors.Is(err, errNoLinux) {
+		t.Errorf("a plan without Linux: %v", err)
+	}
+}
+
+type recorder struct {
+	done []string
+	fail bool
+}
+
+func (r *recorder) did(s string) error {
+	r.done = append(r.done, s)
+	if r.fail {
+		return errors.New(s)
+	}
+	return nil
+}
+func (r *recorder) Swapoff(path string) error         { return r.did("swapoff " + path) }
+func (r *recorder) Sync()                             { _ = r.did("sync") }
+func (r *recorder) Sysrq(key byte) error              { return r.did("sysrq " + string(key)) }
+func (r *recorder) RemountReadOnly(path string) error { return r.did("read-only " + path) }
+
+// The order is a promise, and no failure on the way may keep the machine from powering off.
+func TestShutdownOrder(t *testing.T) {
+	for _, fail := range []bool{false, true} {
+		r := &recorder{fail: fail}
+		said := 0
+		shutdown(r, []string{"/swapfile"}, func(string, ...any) { said++ })
+		if d := cmp.Diff([]string{"swapoff /swapfile", "sync", "sysrq u", "read-only /", "sysrq o"}, r.done); d != "" {
+			t.Errorf("fail %v: (-want +got)\n%s", fail, d)
+		}
+		if (said == 4) != fail {
+			t.Errorf("fail %v: %d lines said", fail, said)
+		}
+	}
+}
+
+func TestSwapsIn(t *testing.T) {
+	const swaps = "Filename\t\t\tType\t\tSize\n/swapfile  file 1024 0 -2\n/a\\040b partition 1 0 -3\n"
+	if d := cmp.Diff([]string{"/swapfile", "/a b"}, swapsIn(strings.NewReader(swaps))); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestUncook(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"a\r\nb\r\n", "a\nb\n"}, {"progress\r50%\r\n", "progress\r50%\n"}, {"dos\r\r\n", "dos\r\n"}, {"end\r", "end"},
+	} {
+		for split := range len(tt.in) + 1 {
+			var out strings.Builder
+			u := &uncook{w: &out}
+			for _, part := range []string{tt.in[:split], tt.in[split:]} {
+				if n, err := io.WriteString(u, part); n != len(part) || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			if out.String() != tt.want {
+				t.Errorf("%q cut at %d: got %q, want %q", tt.in, split, out.String(), tt.want)
+			}
+		}
+	}
+}
+
+func TestStepLog(t *testing.T) {
+	dir := t.TempDir()
+	var lines []string
+	log, err := openLog(dir, "001-x", io.Discard, func(s string) { lines = append(lines, s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("x", maxLogLine+10)
+	text := "one\ntw" + "o\n\n" + long + "\nlast"
+	for _, part := range []string{text[:6], text[6:]} {
+		if _, err := io.WriteString(log, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(log, "from a process left behind\n"); err != nil {
+		t.Errorf("a write after the end: %v", err)
+	}
+	if d := cmp.Diff([]string{"one", "two", long[:maxLogLine], long[maxLogLine:], "last"}, lines); d != "" {
+		t.Errorf("lines (-want +got)\n%s", d)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "001-x.log")); err != nil || string(got) != text {
+		t.Errorf("file: %q, %v", got, err)
+	}
+}
+
+// A console that nobody reads must not stop anybody, and what was lost is said.
+func TestConsoleNeverBlocks(t *testing.T) {
+	c := newConsole()
+	for range 2 * consoleQueue {
+		fmt.Fprintln(c, "line")
+	}
+	pr, pw := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.run(ctx, pw) })
+	defer func() { cancel(); pr.Close(); wg.Wait() }()
+	buf := make([]byte, 64)
+	for range consoleQueue/2 + 1 {
+		if _, err := pr.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Fprintln(c, "after")
+	found := make(chan bool, 1)
+	go func() {
+		text, _ := io.ReadAll(io.LimitReader(pr, int64(consoleQueue/2*len("line\n")+60)))
+		found <- strings.Contains(string(text), "256 console writes dropped")
+	}()
+	select {
+	case ok := <-found:
+		if !ok {
+			t.Error("the loss is not said")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the console did not write")
+	}
+}
+
+func name(t *testing.T, s string) disk.Name {
+	t.Helper()
+	n, err := disk.ParseName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestPickTarget(t *testing.T) {
+	sda, sdb, sdc := name(t, "sda"), name(t, "sdb"), name(t, "sdc")
+	for _, tt := range []struct {
+		label string
+		disks []foundDisk
+		want  disk.Name
+		err   error
+	}{
+		{"as configured", []foundDisk{{sda, contentBlank}, {sdb, contentPayload}}, sda, nil},
+		{"configured one holds something else: others decide", []foundDisk{{sda, contentOther}, {sdb, contentBlank}}, sda, nil},
+		{"names swapped", []foundDisk{{sda, contentPayload}, {sdb, contentBlank}}, sdb, nil},
+		{"names swapped, two blank", []foundDisk{{sda, contentPayload}, {sdb, contentBlank}, {sdc, contentBlank}}, sda, disk.ErrInUse},
+		{"names swapped, none blank", []foundDisk{{sda, contentPayload}, {sdb, contentOther}}, sda, disk.ErrInUse},
+		{"not there", []foundDisk{{sdb, contentOther}}, sda, disk.ErrInUse},
+	} {
+		got, err := pickTarget(sda, tt.disks)
+		if got != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%s: got %v, %v, want %v, %v", tt.label, got, err, tt.want, tt.err)
+		}
+	}
+}
+
+func TestDiskContentAndMayWrite(t *testing.T) {
+	const sectors = 4 << 30 / disk.SectorSize
+	blank := make([]byte, blankSize)
+	head := func(at int, data string) []byte {
+		b := make([]byte, blankSize)
+		copy(b[at:], data)
+		return b
+	}
+	ours, err := disk.WithPartition(make([]byte, disk.SectorSize), sectors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := head(446, "\x80\x00\x00\x00\x07\x00\x00\x00\x00\x08\x00\x00\x00\x00\x01\x00")
+	others[510], others[511] = 0x55, 0xaa
+	for _, tt := range []struct {
+		label string
+		data  []byte
+		want  content
+		may   bool
+	}{
+		{"blank", blank, contentBlank, true},
+		{"payload", head(0, payload.Magic), contentPayload, false},
+		{"ext4 on the whole disk", head(1024+56, "\x53\xef"), contentOther, false},
+		{"our own partition", append(ours, blank[disk.SectorSize:]...), contentOther, true},
+		{"another system", others, contentOther, false},
+	} {
+		path := filepath.Join(t.TempDir(), "disk")
+		if err := os.WriteFile(path, tt.data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := diskContent(path); got != tt.want {
+			t.Errorf("%s: content %d, want %d", tt.label, got, tt.want)
+		}
+		if err := mayWrite(tt.data[:4096], name(t, "sda"), sectors); (err == nil) != tt.may {
+			t.Errorf("%s: may write: %v", tt.label, err)
+		} else if err != nil && !errors.Is(err, disk.ErrInUse) {
+			t.Errorf("%s: %v", tt.label, err)
+		}
+	}
+	if diskContent("/does/not/exist") != contentOther {
+		t.Error("a disk that cannot be read counts as blank")
+	}
+}
+
+func TestChoosePayload(t *testing.T) {
+	a, b := payload.Info{ID: strings.Repeat("a", 64)}, payload.Info{ID: strings.Repeat("b", 64)}
+	for _, tt := range []struct {
+		label string
+		found []candidate
+		id    string
+		want  string
+		text  string // part of the error
+	}{
+		{"none", nil, a.ID, "", "no disk carries a payload"},
+		{"the only one, without an ID", []candidate{{"sdb", a}}, "", "sdb", ""},
+		{"by ID among two", []candidate{{"sdb", b}, {"sdc", a}}, a.ID, "sdc", ""},
+		{"twice the same: the first", []candidate{{"sdb", a}, {"sdb1", a}}, a.ID, "sdb", ""},
+		{"another one", []candidate{{"sdb", b}}, a.ID, "", "sdb (id " + b.ID},
+		{"two without an ID", []candidate{{"sdb", a}, {"sdc", b}}, "", "", "set PAYLOAD_ID"},
+	} {
+		got, err := choose(tt.found, tt.id)
+		if got.name != tt.want || (err == nil) != (tt.text == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%s: got %v, %v", tt.label, got, err)
+		}
+	}
+}
+
+func TestEarlyCount(t *testing.T) {
+	for value, want := range map[string]int{"": 0, "0": 0, "62": 62} {
+		if got, err := earlyCount(value); got != want || err != nil {
+			t.Errorf("%q: %d, %v", value, got, err)
+		}
+	}
+	for _, bad := range []string{"-1", "x", "99999999999", "1.5"} {
+		if _, err := earlyCount(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestMirrorList(t *testing.T) {
+	for _, tt := range []struct {
+		first      []string
+		configured string
+		qemu       bool
+		want       []string
+	}{
+		{nil, "", true, nil},
+		{[]string{"http://10.0.2.2:1"}, "https://m.example/lb/ http://127.0.0.1:8080/d", true,
+			[]string{"http://10.0.2.2:1", "https://m.example/lb", "http://10.0.2.2:8080/d"}},
+		{nil, "http://127.0.0.1:80 http://127.0.0.1", false, []string{"http://127.0.0.1:80", "http://127.0.0.1"}},
+		{[]string{"http://a"}, "http://a/ http://a", true, []string{"http://a"}},
+	} {
+		if d := cmp.Diff(tt.want, mirrorList(tt.first, tt.configured, tt.qemu)); d != "" {
+			t.Errorf("%q: (-want +got)\n%s", tt.configured, d)
+		}
+	}
+}
+
+func TestSourceURLs(t *testing.T) {
+	src := steps.Source{Name: "a b+c.tar", URL: "https://origin.example/x"}
+	want := []string{"http://m/a%20b+c.tar", "https://origin.example/x"}
+	if d := cmp.Diff(want, sourceURLs([]string{"http://m"}, src)); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	src.URL = "_"
+	if got := sourceURLs(nil, src); got != nil {
+		t.Errorf("no mirror and no origin: %v", got)
+	}
+}
+
+func TestDoneEvent(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want event.Event
+	}{
+		{nil, event.Event{Kind: event.KindDone, Status: event.StatusOK}},
+		{errors.New("x"), event.Event{Kind: event.KindDone, Status: event.StatusFailed, Reason: event.ReasonInternal, Text: "x"}},
+		{fmt.Errorf("wrapped: %w", &runError{reason: event.ReasonAfter, step: "9-x", name: "improve: after", exit: 3, err: errors.New("bad")}),
+			event.Event{Kind: event.KindDone, Status: event.StatusFailed, Reason: event.ReasonAfter, Step: "9-x", Name: "improve: after", Exit: 3, Text: "bad"}},
+	} {
+		if d := cmp.Diff(tt.want, doneEvent(tt.err)); d != "" {
+			t.Errorf("%v: (-want +got)\n%s", tt.err, d)
+		}
+	}
+}
+
+// Every native directive must be one that a manifest can name, and in the table once.
+func TestNativesAreReachable(t *testing.T) {
+	for key := range natives() {
+		p := plan(t, "jump: linux", string(key.kind)+": "+key.name)
+		if s := p.Steps[1]; (nativeKey{s.Kind, s.Name}) != key {
+			t.Errorf("%v is parsed as %v", key, s)
+		}
+	}
+}
+
+func TestReplaceFile(t *testing.T) {
+	dir := t.TempDir()
+	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
+	if err := os.WriteFile(src, []byte("agent"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := replaceFile(dst, src, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(dst)
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := replaceFile(filepath.Join(dir, "no", "dst"), src, 0o755); err == nil {
+		t.Error("no error for a folder that is not there")
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*.new"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

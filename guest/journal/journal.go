@@ -1,0 +1,125 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package journal is the agent's memory across reboots: the same lines as the event stream (package event), one JSON
+// object each, in an append-only file.
+//
+// Append returns only after fsync, so a line that was written is there after a power cut; a last line that was cut
+// short is ignored and overwritten. The journal says what has happened and decides nothing: State is a plain value.
+// Called by package guest; the host reads a journal with Read.
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"kindling/internal/event"
+)
+
+// State is what a journal says about the steps of a plan.
+type State struct {
+	Done    map[string]bool // IDs of the steps that ended well
+	Started string          // ID of a step that was started and has no end: it was cut short
+	Failed  string          // ID of the step whose last end was a failure
+	Result  event.Status    // StatusOK or StatusFailed once a run is over, otherwise ""
+	Boot    string          // boot ID of the last plan event: a journal goes on after switch_root, and after a reboot
+	Seq     uint64          // number of the last event
+	Size    int64           // bytes of whole lines
+}
+
+// Read reads a journal. A cut last line is left out; a malformed line in the middle is an error with its number.
+func Read(r io.Reader) (State, error) {
+	s := State{Done: make(map[string]bool)}
+	in := bufio.NewReaderSize(r, event.MaxLine+2)
+	for n := 1; ; n++ {
+		line, err := in.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			return s, nil
+		case errors.Is(err, bufio.ErrBufferFull):
+			return s, fmt.Errorf("journal line %d: %w", n, event.ErrTooLong)
+		case err != nil:
+			return s, fmt.Errorf("read journal line %d: %w", n, err)
+		}
+		e, err := event.Decode(line)
+		if err != nil {
+			return s, fmt.Errorf("journal line %d: %w", n, err)
+		}
+		s.Size += int64(len(line))
+		s.add(e)
+	}
+}
+
+func (s *State) add(e event.Event) {
+	s.Seq = e.Seq
+	switch e.Kind {
+	case event.KindStep:
+		switch e.Status {
+		case event.StatusStart:
+			s.Started, s.Failed = e.Step, ""
+			delete(s.Done, e.Step)
+		case event.StatusOK:
+			s.Done[e.Step] = true
+			s.Started = ""
+		case event.StatusFailed:
+			s.Started, s.Failed = "", e.Step
+		}
+	case event.KindDone:
+		s.Result = e.Status
+	case event.KindPlan:
+		s.Result, s.Boot = "", e.Name // a new run, or the same one going on
+	}
+}
+
+// Journal is an open journal.
+type Journal struct {
+	file *os.File
+}
+
+// Open opens or creates the journal at path, with the directories above it, and reads its state.
+func Open(path string) (*Journal, State, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, State{}, fmt.Errorf("make the journal's folder: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, State{}, fmt.Errorf("open journal: %w", err)
+	}
+	state, err := Read(f)
+	if err == nil {
+		err = f.Truncate(state.Size)
+	}
+	if err == nil {
+		_, err = f.Seek(state.Size, io.SeekStart)
+	}
+	if err != nil {
+		return nil, State{}, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return &Journal{file: f}, state, nil
+}
+
+// Append adds an event and returns when it is on stable storage.
+func (j *Journal) Append(e event.Event) error {
+	line, err := event.Encode(e)
+	if err != nil {
+		return err
+	}
+	if bytes.Count(line, []byte{'\n'}) != 1 {
+		return fmt.Errorf("journal %s event: more than one line", e.Kind)
+	}
+	if _, err := j.file.Write(line); err != nil {
+		return fmt.Errorf("append to journal: %w", err)
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("sync journal: %w", err)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (j *Journal) Close() error { return j.file.Close() }

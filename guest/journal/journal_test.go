@@ -1,0 +1,117 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindling/internal/event"
+)
+
+func step(id string, s event.Status) event.Event {
+	return event.Event{Kind: event.KindStep, Step: id, Status: s}
+}
+
+func text(t *testing.T, events ...event.Event) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	for _, e := range events {
+		line, err := event.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf.Write(line)
+	}
+	return buf.Bytes()
+}
+
+func TestRead(t *testing.T) {
+	done := func(s event.Status) event.Event { return event.Event{Kind: event.KindDone, Status: s} }
+	for _, tt := range []struct {
+		name   string
+		events []event.Event
+		want   State
+	}{
+		{"empty", nil, State{}},
+		{"cut short", []event.Event{step("a", "start"), step("a", "ok"), step("b", "start")},
+			State{Done: map[string]bool{"a": true}, Started: "b"}},
+		{"failed", []event.Event{step("a", "start"), step("a", "failed"), done("failed")},
+			State{Failed: "a", Result: "failed"}},
+		{"failed, then good", []event.Event{step("a", "start"), step("a", "failed"), done("failed"),
+			{Kind: event.KindPlan}, step("a", "start"), step("a", "ok"), done("ok")},
+			State{Done: map[string]bool{"a": true}, Result: "ok"}},
+		{"done once, started again", []event.Event{step("a", "ok"), step("a", "start")}, State{Started: "a"}},
+	} {
+		data := text(t, tt.events...)
+		tt.want.Size = int64(len(data))
+		if tt.want.Done == nil {
+			tt.want.Done = map[string]bool{}
+		}
+		got, err := Read(bytes.NewReader(data))
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s: (-want +got)\n%s", tt.name, d)
+		}
+	}
+}
+
+// A power cut can end the file at any byte: what stood in whole lines must be read, and nothing else.
+func TestReadCutAnywhere(t *testing.T) {
+	data := text(t, step("a", "start"), step("a", "ok"), step("b", "start"))
+	for n := range data {
+		got, err := Read(bytes.NewReader(data[:n]))
+		if err != nil {
+			t.Fatalf("cut at %d: %v", n, err)
+		}
+		if want := int64(bytes.LastIndexByte(data[:n], '\n') + 1); got.Size != want {
+			t.Errorf("cut at %d: size %d, want %d", n, got.Size, want)
+		}
+	}
+}
+
+func TestReadMalformed(t *testing.T) {
+	if _, err := Read(strings.NewReader("{}\n")); !errors.Is(err, event.ErrMalformed) {
+		t.Errorf("empty object: %v", err)
+	}
+	if _, err := Read(strings.NewReader(strings.Repeat("x", event.MaxLine+10) + "\n")); !errors.Is(err, event.ErrTooLong) {
+		t.Errorf("long line: %v", err)
+	}
+}
+
+func TestAppendAfterCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deep", "journal")
+	j, _, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.Append(step("a", "start")), j.Append(step("a", "ok")), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data[:len(data)-5], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j, state, err := Open(path)
+	if err != nil || state.Started != "a" {
+		t.Fatalf("got %+v, %v", state, err)
+	}
+	if err := errors.Join(j.Append(step("a", "ok")), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("after repair: %q, %v, want %q", got, err, data)
+	}
+}
