@@ -1,0 +1,9 @@
+#!/bin/bash
+#
+# SPDX-FileCopyrightText: 2026 The Kindling authors
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The folder that packages go to.
+
+mkdir -p /external/repo
