@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package progress
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"kindling/host/watch"
+	"kindling/internal/event"
+)
+
+// silentAfter is how long a run may be silent before the live view says so.
+const silentAfter = 10 * time.Second
+
+// barWidth is the widest a progress bar is drawn, in columns.
+const barWidth = 30
+
+// Terminal is the live view: marks scroll by, below them stand three lines that change in place: phase and time, steps
+// (or an import) with a bar, the newest line of the log.
+type Terminal struct {
+	pump    *pump
+	area    *mpb.Progress
+	rows    []*mpb.Bar
+	view    atomic.Pointer[watch.View]
+	printed int
+}
+
+// NewTerminal starts a live view on a terminal.
+func NewTerminal(out *os.File) *Terminal {
+	t := &Terminal{area: mpb.New(mpb.WithOutput(out), mpb.WithRefreshRate(100*time.Millisecond))}
+	t.view.Store(&watch.View{})
+	for _, line := range []func(watch.View, int) string{phaseRow, workRow, logRow} {
+		t.addRow(line)
+	}
+	t.pump = startPump(0, t.show, func(event.Event) {}, t.finish)
+	return t
+}
+
+// addRow adds one line that is drawn anew, from the newest view, each time mpb refreshes.
+func (t *Terminal) addRow(row func(v watch.View, width int) string) {
+	fill := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+		width := s.AvailableWidth - 1 // some terminals go to the next line when the last column is written
+		_, err := io.WriteString(w, cut(row(*t.view.Load(), width), width))
+		return err
+	})
+	if bar, err := t.area.Add(0, fill, mpb.BarFillerTrim()); err == nil { // fails on a terminal that has gone
+		t.rows = append(t.rows, bar)
+	}
+}
+
+// Update takes the newest view.
+func (t *Terminal) Update(v watch.View) {
+	t.view.Store(&v)
+	t.pump.update(v)
+}
+
+// Event is not shown: what matters of it is in the view.
+func (t *Terminal) Event(event.Event) {}
+
+// Close removes the changing lines and leaves the marks, within a second.
+func (t *Terminal) Close() { t.pump.close() }
+
+// show prints new marks above the changing lines. It may block on a terminal that takes nothing.
+func (t *Terminal) show(v watch.View) {
+	var text strings.Builder
+	for ; t.printed < len(v.Marks); t.printed++ {
+		text.WriteString(markLine(v.Marks[t.printed]))
+	}
+	if text.Len() > 0 {
+		_, _ = io.WriteString(t.area, text.String()) // a closed terminal is no reason to end a run
+	}
+}
+
+func (t *Terminal) finish() {
+	for _, row := range t.rows {
+		row.Abort(true)
+	}
+	t.area.Wait()
+}
+
+// phaseRow is "kernel 3.2 s · 12.4 s in all".
+func phaseRow(v watch.View, _ int) string {
+	text := fmt.Sprintf("%s %s", v.Phase, seconds(v.PhaseElapsed))
+	if v.Elapsed != v.PhaseElapsed {
+		text += fmt.Sprintf(" · %s in all", seconds(v.Elapsed))
+	}
+	if v.Silent >= silentAfter {
+		text += fmt.Sprintf(" · silent for %s", seconds(v.Silent))
+	}
+	return text
+}
+
+// workRow is the import that is running, or the steps: a bar, numbers, the name of the current step.
+func workRow(v watch.View, width int) string {
+	switch {
+	case v.Import.Name != "" && v.Import.Total == 0:
+		return fmt.Sprintf("%s %s", size(v.Import.Done), v.Import.Name)
+	case v.Import.Name != "":
+		return fmt.Sprintf("%s %s of %s %s", bar(v.Import.Done, v.Import.Total, width), size(v.Import.Done),
+			size(v.Import.Total), v.Import.Name)
+	case v.Step != "":
+		n := ""
+		if v.StepNumber > 0 {
+			n = fmt.Sprintf("step %d", v.StepNumber)
+		}
+		if v.StepNumber > 0 && v.Steps > 0 {
+			n += fmt.Sprintf(" of %d", v.Steps)
+		}
+		return fmt.Sprintf("%s %s %s %s", bar(int64(v.StepsDone), int64(v.Steps), width), n, v.StepName,
+			seconds(v.StepElapsed))
+	case v.Steps > 0:
+		return fmt.Sprintf("%s %d of %d steps", bar(int64(v.StepsDone), int64(v.Steps), width), v.StepsDone, v.Steps)
+	}
+	return ""
+}
+
+func logRow(v watch.View, _ int) string {
+	return prefixed("| ", v.LogLine)
+}
+
+// bar draws how much of total is done; nothing when that is unknown or there is no room.
+func bar(done, total int64, width int) string {
+	width = min(barWidth, width/3)
+	if total <= 0 || width < 5 {
+		return ""
+	}
+	full := int(float64(width) * float64(min(max(done, 0), total)) / float64(total))
+	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", width-full) + "]"
+}

@@ -1,0 +1,260 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// Binaries of the two x86 system emulators, as Debian's qemu-system-x86 names them.
+const (
+	BinaryX8664 = "qemu-system-x86_64"
+	BinaryI386  = "qemu-system-i386"
+)
+
+// Limits of what Validate accepts.
+const (
+	maxMemoryMiB = 1 << 20 // 1 TiB
+	maxCores     = 255     // what the pc machine takes (hw/i386/pc.c, max_cpus)
+	maxIDE       = 4       // two channels with two drives each
+	maxDrives    = 16
+	maxSerials   = 4 // COM1 to COM4, all that an 8250 kernel looks for
+	maxPath      = 4095
+	// maxSocketPath is the longest path a unix socket can have: sun_path has 108 bytes with its NUL.
+	maxSocketPath = 107
+)
+
+// Accel says what runs the guest's instructions.
+type Accel string
+
+// The accelerators. AccelAuto is not for Argv: ResolveAccel turns it into one of the others.
+const (
+	AccelAuto Accel = "auto"
+	AccelKVM  Accel = "kvm"
+	AccelTCG  Accel = "tcg"
+)
+
+// Format is a disk image's format.
+type Format string
+
+// The image formats. The format is always said, never guessed by QEMU: a guest could otherwise turn its raw disk into
+// another format by writing a header to it.
+const (
+	FormatRaw   Format = "raw"
+	FormatQCOW2 Format = "qcow2"
+)
+
+// Interface is how the guest sees a drive.
+type Interface string
+
+// The interfaces. Fiwix sees IDE only, Linux 4.14 of live-bootstrap all but virtio.
+const (
+	InterfaceIDE    Interface = "ide"    // the machine's own controller
+	InterfaceAHCI   Interface = "ahci"   // an additional AHCI controller
+	InterfaceUSB    Interface = "usb"    // usb-storage on an EHCI controller
+	InterfaceNVMe   Interface = "nvme"   // one controller for each drive
+	InterfaceVirtio Interface = "virtio" // virtio-blk-pci
+)
+
+// Drive is one disk. Drives keep their order: the first IDE drive is the guest's first disk.
+type Drive struct {
+	Path      string
+	Format    Format
+	Interface Interface
+	ReadOnly  bool // not for IDE and AHCI disks, which have no such thing: use Snapshot
+	Snapshot  bool // the guest's writes go to a temporary overlay; the image is never altered
+}
+
+// NIC is the one network card, on QEMU's user network without IPv6. The host is 10.0.2.2 there.
+type NIC struct {
+	Model string // "e1000", "virtio-net-pci", ...
+	// Restrict cuts the guest off from everything but the host's own forwarded services.
+	Restrict bool
+}
+
+// Serial is one serial port, 8250, whose output goes to File. File is truncated when QEMU starts.
+type Serial struct {
+	File string
+}
+
+// Options describe a machine. The zero value is not valid; Binary, MemoryMiB, Cores and Accel are always needed.
+type Options struct {
+	Binary    string // program name or path
+	MemoryMiB int
+	Cores     int
+	Accel     Accel
+	CPU       string // "-cpu"; empty: QEMU's default
+	Machine   string // "-machine", such as "q35" or "pc,kernel-irqchip=split"; empty: QEMU's default
+	// NoDefaults leaves out the devices QEMU adds unasked (VGA, floppy, CD-ROM), whose probing costs boot time.
+	NoDefaults bool
+	Kernel     string // direct boot; empty: the machine boots from its first disk
+	Initrd     string
+	Append     string // kernel command line, see Cmdline
+	Drives     []Drive
+	NIC        *NIC     // nil: no network card
+	Serials    []Serial // COM1 first
+	QMPSocket  string   // control socket; empty: none
+	Extra      []string // appended as they are, the user's own responsibility
+}
+
+// ErrOptions is what every error of Validate is.
+var ErrOptions = errors.New("QEMU options")
+
+var (
+	wordRE    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$`)
+	machineRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._,=+-]{0,255}$`)
+	cpuRE     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._,=+-]{0,999}$`)
+)
+
+// Validate checks the options without looking at the filesystem. The error names the first option that is wrong.
+func (o Options) Validate() error {
+	for _, check := range []func() error{
+		o.checkMachine, o.checkBoot, o.checkDrives, o.checkPorts, o.checkExtra,
+	} {
+		if err := check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+	}
+	return nil
+}
+
+func (o Options) checkMachine() error {
+	switch {
+	case o.Binary == "":
+		return errors.New("binary: empty")
+	case o.MemoryMiB < 1 || o.MemoryMiB > maxMemoryMiB:
+		return fmt.Errorf("memory: %d MiB is not between 1 and %d", o.MemoryMiB, maxMemoryMiB)
+	case o.Cores < 1 || o.Cores > maxCores:
+		return fmt.Errorf("cores: %d is not between 1 and %d", o.Cores, maxCores)
+	case o.Accel == AccelAuto:
+		return errors.New("accel: auto is not decided yet")
+	case o.Accel != AccelKVM && o.Accel != AccelTCG:
+		return fmt.Errorf("accel: %q is none of auto, kvm, tcg", o.Accel)
+	case o.CPU != "" && !cpuRE.MatchString(o.CPU):
+		return fmt.Errorf("cpu: %q is no CPU model", o.CPU)
+	case o.Machine != "" && !machineRE.MatchString(o.Machine):
+		return fmt.Errorf("machine: %q is no machine type", o.Machine)
+	}
+	return checkText("binary", o.Binary)
+}
+
+func (o Options) checkBoot() error {
+	if o.Kernel == "" && o.Initrd != "" {
+		return fmt.Errorf("initrd %s: there is no kernel to load it", o.Initrd)
+	}
+	if o.Kernel == "" && o.Append != "" {
+		return errors.New("append: there is no kernel to read it")
+	}
+	if o.Kernel == "" && len(o.Drives) == 0 {
+		return errors.New("nothing to boot: neither kernel nor drive")
+	}
+	if len(o.Append) > MaxCmdline {
+		return fmt.Errorf("append: %d bytes, the kernel takes %d", len(o.Append), MaxCmdline)
+	}
+	for name, value := range map[string]string{"kernel": o.Kernel, "initrd": o.Initrd, "append": o.Append} {
+		if err := checkText(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Options) checkDrives() error {
+	if len(o.Drives) > maxDrives {
+		return fmt.Errorf("drives: %d, at most %d", len(o.Drives), maxDrives)
+	}
+	ide := 0
+	for i, d := range o.Drives {
+		if err := d.check(); err != nil {
+			return fmt.Errorf("drive %d: %w", i+1, err)
+		}
+		if d.Interface == InterfaceIDE {
+			ide++
+		}
+	}
+	if ide > maxIDE {
+		return fmt.Errorf("drives: %d with interface ide, the machine has room for %d", ide, maxIDE)
+	}
+	return nil
+}
+
+func (d Drive) check() error {
+	if err := checkPath("path", d.Path); err != nil {
+		return err
+	}
+	switch d.Format {
+	case FormatRaw, FormatQCOW2:
+	default:
+		return fmt.Errorf("format: %q is none of raw, qcow2", d.Format)
+	}
+	switch d.Interface {
+	case InterfaceIDE, InterfaceAHCI:
+		if d.ReadOnly {
+			return fmt.Errorf("%s: an %s disk cannot be read-only, use a snapshot", d.Path, d.Interface)
+		}
+	case InterfaceUSB, InterfaceNVMe, InterfaceVirtio:
+	default:
+		return fmt.Errorf("interface: %q is none of ide, ahci, usb, nvme, virtio", d.Interface)
+	}
+	return nil
+}
+
+func (o Options) checkPorts() error {
+	if len(o.Serials) > maxSerials {
+		return fmt.Errorf("serial ports: %d, at most %d", len(o.Serials), maxSerials)
+	}
+	seen := make(map[string]bool)
+	for i, s := range o.Serials {
+		if err := checkPath(fmt.Sprintf("serial port %d", i+1), s.File); err != nil {
+			return err
+		}
+		clean := path.Clean(s.File)
+		if seen[clean] {
+			return fmt.Errorf("serial port %d: %s is written by another port already", i+1, s.File)
+		}
+		seen[clean] = true
+	}
+	if o.NIC != nil && !wordRE.MatchString(o.NIC.Model) {
+		return fmt.Errorf("network card: %q is no model", o.NIC.Model)
+	}
+	if o.QMPSocket == "" {
+		return nil
+	}
+	if len(o.QMPSocket) > maxSocketPath {
+		return fmt.Errorf("QMP socket %s: %d bytes, a unix socket's path has at most %d: use a shorter run folder",
+			o.QMPSocket, len(o.QMPSocket), maxSocketPath)
+	}
+	return checkPath("QMP socket", o.QMPSocket)
+}
+
+func (o Options) checkExtra() error {
+	for i, arg := range o.Extra {
+		if err := checkText(fmt.Sprintf("extra argument %d", i+1), arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPath(what, value string) error {
+	if value == "" {
+		return fmt.Errorf("%s: empty path", what)
+	}
+	if len(value) > maxPath {
+		return fmt.Errorf("%s: path of %d bytes, at most %d", what, len(value), maxPath)
+	}
+	return checkText(what, value)
+}
+
+// checkText refuses what cannot be an argument (NUL) or would break a line of output.
+func checkText(what, value string) error {
+	if i := strings.IndexFunc(value, func(r rune) bool { return r < 0x20 || r == 0x7f }); i >= 0 {
+		return fmt.Errorf("%s: control character %q", what, value[i])
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package report is the machine-readable account of one run, report.json in the run folder.
+//
+// It defines the document and reads and writes it; it decides nothing: package watch says how a run ended, cmd/host
+// says what was put together for it. Documents are written whole or not at all. It is called by cmd/host and package
+// watch.
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Schema is the version of the document that this package writes. A field may be added without a new version; one that
+// is renamed, removed or changes its meaning makes a new one.
+const Schema = 1
+
+// MaxSize is the largest document, in bytes, that Read accepts.
+const MaxSize = 64 << 20
+
+// ErrSchema is a document of another version.
+var ErrSchema = errors.New("unknown report schema")
+
+// Result names how a run ended. The values are part of the schema.
+type Result string
+
+// The results, with the exit status of kindling that belongs to each.
+const (
+	ResultOK          Result = "ok"          // 0: the guest's final event says so
+	ResultInternal    Result = "internal"    // 1: Kindling itself failed, on the host or in the guest
+	ResultStep        Result = "step"        // 10: a step failed
+	ResultAfter       Result = "after"       // 11: an after script failed
+	ResultPayload     Result = "payload"     // 12: the payload is missing, cut, corrupt or the wrong one
+	ResultPanic       Result = "panic"       // 13: the guest's kernel panicked
+	ResultHang        Result = "hang"        // 14: no sign of life for longer than the phase may take
+	ResultQEMU        Result = "qemu"        // 15: QEMU ended without a final event
+	ResultInterrupted Result = "interrupted" // 130: the user (or a signal) ended the run
+)
+
+// ExitStatus is the exit status of kindling for a result; 1 for a value that is none.
+func (r Result) ExitStatus() int {
+	switch r {
+	case ResultOK:
+		return 0
+	case ResultStep:
+		return 10
+	case ResultAfter:
+		return 11
+	case ResultPayload:
+		return 12
+	case ResultPanic:
+		return 13
+	case ResultHang:
+		return 14
+	case ResultQEMU:
+		return 15
+	case ResultInterrupted:
+		return 130
+	case ResultInternal:
+	}
+	return 1
+}
+
+// Seconds is a span of time, written as a number of seconds with three decimals.
+type Seconds time.Duration
+
+// MarshalJSON writes milliseconds as decimals: 1.5 s is 1.500.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, time.Duration(s).Round(time.Millisecond).Seconds(), 'f', 3, 64), nil
+}
+
+// UnmarshalJSON reads a number of seconds, to the millisecond.
+func (s *Seconds) UnmarshalJSON(data []byte) error {
+	const limit = 1e9 // 31 years
+	v, err := strconv.ParseFloat(string(data), 64)
+	if err != nil || v < -limit || v > limit {
+		return fmt.Errorf("%.40q is no number of seconds", data)
+	}
+	*s = Seconds(time.Duration(v * float64(time.Second)).Round(time.Millisecond))
+	return nil
+}
+
+// Phase is a part of the run, such as "kernel" or "network". A phase may occur more than once.
+type Phase struct {
+	Name     string  `json:"name"`
+	Start    Seconds `json:"start"` // since the start of the run, by the host's clock
+	Duration Seconds `json:"duration"`
+}
+
+// Step is one step of the plan, or one after script.
+type Step struct {
+	Number   int     `json:"number"`
+	ID       string  `json:"id"`
+	Name     string  `json:"name"`
+	Status   string  `json:"status"`        // "ok", "failed", or "start": it began and never ended
+	Exit     int     `json:"exit"`          // its exit status
+	Start    Seconds `json:"start"`         // since the start of the run, by the host's clock
+	Duration Seconds `json:"duration"`      // by the guest's clock
+	Log      string  `json:"log,omitempty"` // relative to the run folder
+}
+
+// Medium is one image or file that went into the machine.
+type Medium struct {
+	Name   string `json:"name"`             // what it is: "kernel", "initramfs", "payload", "target"
+	Path   string `json:"path"`             // relative to the run folder where it lies in it
+	Size   int64  `json:"size"`             // bytes
+	SHA256 string `json:"sha256,omitempty"` // lower-case hex; empty for a disk that the guest writes
+}
+
+// Package is one Debian package that the guest's userland was made of.
+type Package struct {
+	Name         string `json:"name"`
+	Version      string `json:"version"`
+	Architecture string `json:"architecture"`
+	SHA256       string `json:"sha256,omitempty"`
+}
+
+// Events counts the event lines.
+type Events struct {
+	Read       int64 `json:"read"`      // well-formed ones
+	Malformed  int64 `json:"malformed"` // lines that were no event
+	Missing    int64 `json:"missing"`   // sequence numbers that never came
+	Duplicate  int64 `json:"duplicate"` // sequence numbers that came twice, or late
+	BadStepIDs int64 `json:"bad_step_ids"`
+}
+
+// Report is the document. Times of the host's clock are RFC 3339 in UTC, to the millisecond.
+type Report struct {
+	Schema     int               `json:"schema"`
+	Label      string            `json:"label,omitempty"`
+	Result     Result            `json:"result"`
+	ExitStatus int               `json:"exit_status"`
+	Reason     string            `json:"reason,omitempty"` // what the guest, the kernel or QEMU said, in its own words
+	Line       string            `json:"line"`             // the one line that the user saw
+	Phase      string            `json:"phase,omitempty"`  // where it ended
+	Step       string            `json:"step,omitempty"`   // ID of the step where it ended
+	Log        string            `json:"log,omitempty"`    // relative to the run folder
+	Started    time.Time         `json:"started"`
+	Ended      time.Time         `json:"ended"`
+	Duration   Seconds           `json:"duration"`
+	Phases     []Phase           `json:"phases"`
+	Steps      []Step            `json:"steps"`
+	Planned    int               `json:"steps_planned"` // what the guest's plan has; 0 when it never said
+	Media      []Medium          `json:"media"`
+	Packages   []Package         `json:"packages"`
+	Versions   map[string]string `json:"versions"` // "kindling", "go", "qemu", "kernel", ...
+	Accel      string            `json:"accel,omitempty"`
+	Argv       []string          `json:"argv"`
+	Events     Events            `json:"events"`
+	Notes      []string          `json:"notes"` // what a person should know and no other field says
+}
+
+// Encode gives the document as indented JSON with a newline. Lists are never null.
+func Encode(r Report) ([]byte, error) {
+	r.Schema = Schema
+	r.Started, r.Ended = round(r.Started), round(r.Ended)
+	r.Phases, r.Steps, r.Media = orEmpty(r.Phases), orEmpty(r.Steps), orEmpty(r.Media)
+	r.Packages, r.Argv, r.Notes = orEmpty(r.Packages), orEmpty(r.Argv), orEmpty(r.Notes)
+	if r.Versions == nil {
+		r.Versions = map[string]string{}
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(r); err != nil {
+		return nil, fmt.Errorf("encode report: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+// Write puts the document at path: complete under its name, or not there.
+func Write(path string, r Report) error {
+	data, err := Encode(r)
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(path, data, 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// Read reads a document of this schema.
+func Read(path string) (Report, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Report{}, fmt.Errorf("read report: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return Report{}, fmt.Errorf("read report: %w", err)
+	}
+	r, err := Decode(data)
+	if err != nil {
+		return Report{}, fmt.Errorf("read report %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Decode reads a document of this schema. Unknown fields are skipped: a later Kindling may have added them.
+func Decode(data []byte) (Report, error) {
+	if len(data) > MaxSize {
+		return Report{}, fmt.Errorf("larger than %d bytes", MaxSize)
+	}
+	var r Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Report{}, err
+	}
+	if r.Schema != Schema {
+		return Report{}, fmt.Errorf("%w: %d, this Kindling reads %d", ErrSchema, r.Schema, Schema)
+	}
+	return r, nil
+}
+
+func round(t time.Time) time.Time { return t.UTC().Round(time.Millisecond) }
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

@@ -1,0 +1,282 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rundir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
+
+// tree lists everything below dir, folders with a slash, links with their target.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if d.IsDir() {
+			name += "/"
+		} else if d.Type() == fs.ModeSymlink {
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			name += " -> " + target
+		}
+		names = append(names, name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+var contents = []string{"console.log", "disks/", "events.jsonl", "qemu.log", "steps/"}
+
+func TestCreateInBase(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "runs", "here")
+	for range 2 {
+		if _, err := Create(Options{Base: base, Label: "demo/../x y", Now: now}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Create(Options{Base: base, Now: now.Add(time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, name := range []string{"20260102T020405Z-demo-..-x-y", "20260102T020405Z-demo-..-x-y-2", "20260102T020505Z"} {
+		want = append(want, name+"/")
+		for _, c := range contents {
+			want = append(want, name+"/"+c)
+		}
+	}
+	want = append(want, "latest -> 20260102T020505Z")
+	if diff := cmp.Diff(want, tree(t, base)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !filepath.IsAbs(d.Path()) || d.Path() != filepath.Join(base, "20260102T020505Z") {
+		t.Errorf("path %s", d.Path())
+	}
+}
+
+func TestCreateAtPath(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("new and empty", func(t *testing.T) {
+		if err := os.Mkdir(filepath.Join(dir, "empty"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"new", "empty"} {
+			d, err := Create(Options{Path: filepath.Join(dir, name), Label: "ignored", Now: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(contents, tree(t, d.Path())); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	})
+	t.Run("not empty", func(t *testing.T) {
+		_, err := Create(Options{Path: filepath.Join(dir, "new")})
+		if !errors.Is(err, ErrNotEmpty) || !strings.Contains(err.Error(), filepath.Join(dir, "new")) {
+			t.Errorf("error %v, want ErrNotEmpty with the path", err)
+		}
+	})
+	for name, path := range map[string]string{
+		"a file": filepath.Join(dir, "new", "console.log"), "no parent": filepath.Join(dir, "a", "b"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Create(Options{Path: path}); err == nil || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	if got := tree(t, dir); len(got) != 2*(len(contents)+1) {
+		t.Errorf("something is left behind: %q", got)
+	}
+}
+
+func TestCreateRace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run")
+	var wins, refusals int
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			_, err := Create(Options{Path: path})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				wins++
+			case errors.Is(err, ErrNotEmpty):
+				refusals++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if wins != 1 || refusals != 15 {
+		t.Errorf("%d won, %d were refused", wins, refusals)
+	}
+	if diff := cmp.Diff(contents, tree(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestLatestIsNoLink has a folder where the link shall be.
+func TestLatestIsNoLink(t *testing.T) {
+	base := t.TempDir()
+	if err := os.Mkdir(filepath.Join(base, Latest), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(Options{Base: base, Now: now}); err == nil || !strings.Contains(err.Error(), "latest") {
+		t.Errorf("error %v", err)
+	}
+	if diff := cmp.Diff([]string{"latest/"}, tree(t, base)); diff != "" {
+		t.Errorf("left behind (-want +got):\n%s", diff)
+	}
+}
+
+func TestNames(t *testing.T) {
+	d, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got, want := range map[string]string{
+		d.ConsoleLog(): "console.log", d.Events(): "events.jsonl", d.QEMULog(): "qemu.log", d.Report(): "report.json",
+		d.Steps(): "steps", d.Disks(): "disks", "/elsewhere": "/elsewhere",
+	} {
+		if rel := d.Rel(got); rel != want {
+			t.Errorf("%s is %s, want %s", got, rel, want)
+		}
+	}
+	if log, err := d.StepLog("012-build-bash-2.05b-pass1"); err != nil ||
+		d.Rel(log) != "steps/012-build-bash-2.05b-pass1.log" {
+		t.Errorf("step log %s, %v", log, err)
+	}
+	if disk, err := d.Disk("target.img"); err != nil || d.Rel(disk) != "disks/target.img" {
+		t.Errorf("disk %s, %v", disk, err)
+	}
+	for _, bad := range []string{"", ".", "..", "a/b", "../x", "a b", "a\x00", "ä", strings.Repeat("x", 201)} {
+		if log, err := d.StepLog(bad); !errors.Is(err, ErrName) {
+			t.Errorf("StepLog(%q) = %s, %v", bad, log, err)
+		}
+		if disk, err := d.Disk(bad); !errors.Is(err, ErrName) {
+			t.Errorf("Disk(%q) = %s, %v", bad, disk, err)
+		}
+	}
+}
+
+func TestQEMULogAppends(t *testing.T) {
+	d, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"one\n", "two\n"} {
+		f, err := d.OpenQEMULog()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if data, err := os.ReadFile(d.QEMULog()); err != nil || string(data) != "one\ntwo\n" {
+		t.Errorf("log %q, %v", data, err)
+	}
+}
+
+func TestRemoveDisks(t *testing.T) {
+	d, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := d.Disk("target.img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(disk, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.RemoveDisks(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"console.log", "events.jsonl", "qemu.log", "steps/"}
+	if diff := cmp.Diff(want, tree(t, d.Path())); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	base := t.TempDir()
+	first, err := Create(Options{Base: base, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Create(Options{Base: base, Label: "x", Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Remove(); err != nil { // not the latest
+		t.Fatal(err)
+	}
+	want := []string{"20260102T020405Z-x/", "latest -> 20260102T020405Z-x"}
+	for _, c := range contents {
+		want = append(want[:len(want)-1], "20260102T020405Z-x/"+c, want[len(want)-1])
+	}
+	if diff := cmp.Diff(want, tree(t, base)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := second.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if left := tree(t, base); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	made, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(made.Path())
+	if err != nil || d.Path() != made.Path() {
+		t.Errorf("Open = %v, %v", d, err)
+	}
+	if _, err := Open(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Open of another folder: %v", err)
+	}
+}
+
+func TestCleanLabel(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "demo": "demo", "a b/c": "a-b-c", "///": "", "..": "", "ü": "", "x\x00\ny": "x-y",
+		strings.Repeat("ab/", 100): strings.Repeat("ab-", 20)[:59],
+	} {
+		if got := cleanLabel(in); got != want {
+			t.Errorf("cleanLabel(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

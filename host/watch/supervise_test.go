@@ -1,0 +1,291 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindling/host/report"
+	"kindling/host/rundir"
+	"kindling/internal/event"
+)
+
+// machine is a process in a test's hands.
+type machine struct {
+	done    chan struct{}
+	once    sync.Once
+	exit    string
+	stopErr error
+	deaf    bool // Stop does not end it
+	stops   int
+}
+
+func newMachine() *machine { return &machine{done: make(chan struct{})} }
+
+func (m *machine) end(exit string) {
+	m.once.Do(func() {
+		m.exit = exit
+		close(m.done)
+	})
+}
+
+func (m *machine) Done() <-chan struct{} { return m.done }
+func (m *machine) ExitText() string      { return m.exit }
+func (m *machine) Stop(context.Context) error {
+	m.stops++
+	if !m.deaf {
+		m.end("exit status 0")
+	}
+	return m.stopErr
+}
+
+// recorder is a sink that remembers.
+type recorder struct {
+	views  []View
+	events []event.Event
+}
+
+func (r *recorder) Update(v View)       { r.views = append(r.views, v) }
+func (r *recorder) Event(e event.Event) { r.events = append(r.events, e) }
+
+func newRun(t *testing.T) (Run, *machine, *recorder) {
+	t.Helper()
+	dir, err := rundir.Create(rundir.Options{Path: filepath.Join(t.TempDir(), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, r := newMachine(), &recorder{}
+	return Run{Process: m, Dir: dir, Options: testOptions(), Sink: r, Report: report.Report{Label: "test"}}, m, r
+}
+
+func appendTo(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const failedRun = `{"seq":1,"ms":1,"kind":"phase","name":"steps"}
+{"seq":2,"ms":2,"kind":"plan","total":1}
+{"seq":3,"ms":3,"kind":"step","step":"001-build-a","name":"build: a","n":1,"status":"start"}
+{"seq":4,"ms":4,"kind":"log","step":"001-build-a","text":"cc \u001b[31m-c a.c"}
+{"seq":5,"ms":5,"kind":"log","step":"../../evil","text":"x"}
+garbage
+{"seq":6,"ms":6,"kind":"step","step":"001-build-a","name":"build: a","n":1,"status":"failed","exit":2,"duration_ms":3}
+{"seq":7,"ms":7,"kind":"done","status":"failed","reason":"step","step":"001-build-a","exit":2}`
+
+func TestSuperviseFailedStep(t *testing.T) {
+	r, m, sink := newRun(t)
+	appendTo(t, r.Dir.ConsoleLog(), "Linux version 6.1\r\nstarting\r\n")
+	appendTo(t, r.Dir.Events(), failedRun[:300])
+	time.AfterFunc(120*time.Millisecond, func() {
+		appendTo(t, r.Dir.Events(), failedRun[300:]) // the last line has no newline
+		m.end("exit status 0")
+	})
+	v := Supervise(t.Context(), r)
+	log := filepath.Join(r.Dir.Steps(), "001-build-a.log")
+	want := Verdict{Result: report.ResultStep, Phase: "steps", Step: "001-build-a", Log: log,
+		Line: "step 1 of 1 (build: a) failed with exit status 2 in phase steps"}
+	if diff := cmp.Diff(want, v); diff != "" {
+		t.Fatalf("verdict (-want +got):\n%s", diff)
+	}
+	if want := want.Line + "; log: " + log; v.String() != want || v.ExitStatus() != 10 {
+		t.Errorf("String %q, status %d; want %q", v, v.ExitStatus(), want)
+	}
+	if diff := cmp.Diff(map[string]string{"001-build-a.log": "cc -c a.c\n"}, contents(t, r.Dir.Steps())); diff != "" {
+		t.Errorf("logs (-want +got):\n%s", diff)
+	}
+	if len(sink.events) != 7 || len(sink.views) < 2 || m.stops != 0 {
+		t.Errorf("%d events, %d views, %d stops", len(sink.events), len(sink.views), m.stops)
+	}
+	doc, err := report.Read(r.Dir.Report())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc.Result != report.ResultStep || doc.ExitStatus != 10 || doc.Label != "test" || len(doc.Steps) != 1 ||
+		doc.Steps[0].Log != "steps/001-build-a.log" || doc.Log != "steps/001-build-a.log" || len(doc.Phases) != 2 {
+		t.Errorf("report %+v", doc)
+	}
+	if diff := cmp.Diff(report.Events{Read: 7, Malformed: 1}, doc.Events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestSuperviseEnds(t *testing.T) {
+	tests := []struct {
+		name    string
+		console string
+		events  string
+		qemu    string
+		exit    string // the machine ends by itself with this; empty: it is stopped
+		cancel  bool
+		change  func(*Options)
+		want    report.Result
+		line    string
+		log     string
+	}{
+		{name: "success", events: `{"seq":1,"kind":"done","status":"ok"}` + "\n", exit: "exit status 0",
+			want: report.ResultOK, line: "the run ended successfully"},
+		{name: "no power-off", events: `{"seq":1,"kind":"done","status":"ok"}` + "\n",
+			change: func(o *Options) { o.PowerOff = 50 * time.Millisecond },
+			want:   report.ResultOK, line: "the run ended successfully"},
+		{name: "panic", console: "Kernel panic - not syncing: x\n",
+			change: func(o *Options) { o.PanicGrace = 50 * time.Millisecond },
+			want:   report.ResultPanic, line: "kernel panic in phase start", log: "console.log"},
+		{name: "hang", console: "loading",
+			change: func(o *Options) { o.Rules, o.Patience = nil, 100*time.Millisecond },
+			want:   report.ResultHang, line: "hang: no sign of life for", log: "console.log"},
+		{name: "QEMU refuses", qemu: "warning: x\nqemu: could not open disk\n", exit: "exit status 1",
+			want: report.ResultQEMU, log: "qemu.log",
+			line: "QEMU ended (exit status 1) without a final event in phase start: qemu: could not open disk"},
+		{name: "interrupt", cancel: true, want: report.ResultInterrupted, line: "interrupted in phase start",
+			log: "console.log"},
+		{name: "flood", events: strings.Repeat("x", 2000),
+			change: func(o *Options) { o.MaxFileSize = 1000 },
+			want:   report.ResultInternal, line: "stopped: the event log has more than 1000 bytes", log: "console.log"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r, m, _ := newRun(t)
+			if tt.change != nil {
+				tt.change(&r.Options)
+			}
+			appendTo(t, r.Dir.ConsoleLog(), tt.console)
+			appendTo(t, r.Dir.Events(), tt.events)
+			appendTo(t, r.Dir.QEMULog(), tt.qemu)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if tt.exit != "" {
+				m.end(tt.exit)
+			}
+			if tt.cancel {
+				cancel()
+			}
+			v := Supervise(ctx, r)
+			if v.Result != tt.want || !strings.HasPrefix(v.Line, tt.line) {
+				t.Errorf("verdict %+v, want %s %q", v, tt.want, tt.line)
+			}
+			if got := r.Dir.Rel(v.Log); got != tt.log {
+				t.Errorf("log %q, want %q", got, tt.log)
+			}
+			if stopped := m.stops == 1; stopped != (tt.exit == "") {
+				t.Errorf("%d stops", m.stops)
+			}
+			doc, err := report.Read(r.Dir.Report())
+			if err != nil || doc.Result != tt.want || doc.ExitStatus != tt.want.ExitStatus() {
+				t.Errorf("report: %s, %d, %v", doc.Result, doc.ExitStatus, err)
+			}
+		})
+	}
+}
+
+// TestSuperviseAliveAfterPanicWords has the words of a panic on the console and events after them.
+func TestSuperviseAliveAfterPanicWords(t *testing.T) {
+	r, m, _ := newRun(t)
+	appendTo(t, r.Dir.ConsoleLog(), "Kernel panic - not syncing: quoted\n")
+	time.AfterFunc(150*time.Millisecond, func() {
+		appendTo(t, r.Dir.Events(), `{"seq":1,"kind":"done","status":"ok"}`+"\n")
+		m.end("exit status 0")
+	})
+	if v := Supervise(t.Context(), r); v.Result != report.ResultOK {
+		t.Errorf("verdict %+v", v)
+	}
+}
+
+// TestSuperviseEventsBeforePanic finds a panic and the events before it at the same time.
+func TestSuperviseEventsBeforePanic(t *testing.T) {
+	r, m, _ := newRun(t)
+	appendTo(t, r.Dir.Events(), `{"seq":1,"kind":"phase","name":"steps"}`+"\n")
+	appendTo(t, r.Dir.ConsoleLog(), "Kernel panic - not syncing: x\n")
+	m.end("exit status 0")
+	if v := Supervise(t.Context(), r); v.Result != report.ResultPanic || v.Phase != "steps" {
+		t.Errorf("verdict %+v", v)
+	}
+}
+
+func TestSuperviseHostFaults(t *testing.T) {
+	t.Run("no report", func(t *testing.T) {
+		r, m, _ := newRun(t)
+		appendTo(t, r.Dir.Events(), `{"seq":1,"kind":"done","status":"ok"}`)
+		if err := os.Mkdir(r.Dir.Report(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		m.end("exit status 0")
+		v := Supervise(t.Context(), r)
+		if v.ExitStatus() != 1 || !strings.Contains(v.Line, "its report is missing; write report") {
+			t.Errorf("verdict %+v", v)
+		}
+	})
+	t.Run("no folder for logs", func(t *testing.T) {
+		r, m, _ := newRun(t)
+		if err := os.Remove(r.Dir.Steps()); err != nil {
+			t.Fatal(err)
+		}
+		v := Supervise(t.Context(), r)
+		if v.ExitStatus() != 1 || !strings.HasPrefix(v.Line, "the run cannot be watched: step logs: ") || m.stops != 1 {
+			t.Errorf("verdict %+v, %d stops", v, m.stops)
+		}
+		if doc, err := report.Read(r.Dir.Report()); err != nil || doc.Result != report.ResultInternal {
+			t.Errorf("report %v, %v", doc.Result, err)
+		}
+	})
+	t.Run("log not writable, stop fails", func(t *testing.T) {
+		r, m, _ := newRun(t)
+		if err := os.Mkdir(filepath.Join(r.Dir.Steps(), "001-build-a.log"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		appendTo(t, r.Dir.Events(), failedRun+"\n")
+		r.Options.PowerOff, m.deaf, m.stopErr = 0, true, errors.New("not permitted")
+		time.AfterFunc(200*time.Millisecond, func() { m.end("signal killed") })
+		if v := Supervise(t.Context(), r); v.ExitStatus() != 10 || v.Log != r.Dir.ConsoleLog() {
+			t.Errorf("verdict %+v", v)
+		}
+		doc, err := report.Read(r.Dir.Report())
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := strings.Join(doc.Notes, "\n")
+		for _, part := range []string{
+			"the host could not write: step log: ", "the host could not stop the machine: not permitted",
+		} {
+			if !strings.Contains(notes, part) {
+				t.Errorf("notes %q, want %q", notes, part)
+			}
+		}
+	})
+}
+
+func TestLastLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	for text, want := range map[string]string{
+		"": "", "\n\n": "", "one": "one", "one\ntwo\n\n": "two", strings.Repeat("y\n", 9000) + "end\n": "end",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastLine(path); got != want {
+			t.Errorf("lastLine(%.20q) = %q, want %q", text, got, want)
+		}
+	}
+	if got := lastLine(path + ".absent"); got != "" {
+		t.Errorf("absent file: %q", got)
+	}
+}
