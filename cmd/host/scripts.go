@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"kindling/steps"
+)
+
+// scriptsCmd is "kindling scripts": it writes what the tree's own script generator would write in the guest, below a
+// folder. The folder appears as a whole or not at all.
+type scriptsCmd struct {
+	Tree   string `help:"The live-bootstrap checkout."                                   required:"" placeholder:"DIR"`
+	Config string `help:"The bootstrap.cfg to evaluate the manifest with."               required:"" placeholder:"FILE"`
+	Out    string `help:"Where to write; must not exist yet, or be empty."               required:"" placeholder:"DIR"`
+	Root   string `help:"The root to generate; others than /steps begin in bash."        default:"/steps"`
+}
+
+// Run writes the scripts, and the number of files to out.
+func (c *scriptsCmd) Run(ctx context.Context, out io.Writer) error {
+	files, err := c.generate()
+	if err == nil {
+		err = checkNew(c.Out)
+	}
+	if err != nil {
+		return usageError("%s", err)
+	}
+	if err := writeNewFolder(ctx, c.Out, files); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%d files written below %s\n", len(files), c.Out)
+	return err
+}
+
+// generate makes the files.
+func (c *scriptsCmd) generate() ([]steps.File, error) {
+	cfg, err := readConfig(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := openTree(c.Tree)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	root := rootName(c.Root)
+	plan, err := steps.NewPlan(tree.FS(), root, cfg)
+	if err != nil {
+		return nil, inTree(c.Tree, err)
+	}
+	var env []byte
+	if root == steps.MainRoot {
+		// Scripts in bash source it in the guest; only kaem's have it written into them.
+		if env, err = fs.ReadFile(tree.FS(), path.Join(root, "env")); err != nil {
+			return nil, inTree(c.Tree, err)
+		}
+	}
+	files, err := plan.Scripts(env)
+	return files, inTree(c.Tree, err)
+}
+
+func readConfig(name string) (*steps.Config, error) {
+	file, err := os.Open(filepath.Clean(name))
+	if err != nil {
+		return nil, fmt.Errorf("open config: %w", err)
+	}
+	defer file.Close()
+	return steps.ParseConfig(name, file)
+}
+
+// writeNewFolder writes files below a temporary folder beside dir and then gives that the name dir.
+func writeNewFolder(ctx context.Context, dir string, files []steps.File) (err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("out folder: %w", err)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".tmp-")
+	if err != nil {
+		return fmt.Errorf("make out folder: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(tmp))
+		}
+	}()
+	for _, file := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := writeBelow(tmp, file); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	// An empty folder stands in the way of a rename; a folder that has been filled meanwhile cannot be removed.
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace empty out folder: %w", err)
+	}
+	return os.Rename(tmp, dir)
+}
+
+// checkNew reports why dir cannot be written: it exists and is not empty, or is no folder.
+func checkNew(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("out folder: %w", err)
+	case len(entries) > 0:
+		return fmt.Errorf("out folder %s: is not empty: name a new one, or remove it", dir)
+	}
+	return nil
+}
+
+func writeBelow(dir string, file steps.File) error {
+	name := filepath.Join(dir, filepath.FromSlash(file.Path))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("write script: %w", err)
+	}
+	if err := os.WriteFile(name, file.Data, file.Mode); err != nil {
+		return fmt.Errorf("write script: %w", err)
+	}
+	return nil
+}
