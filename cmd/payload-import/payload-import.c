@@ -894,6 +894,20 @@ static int fail_cut(void)
 	return -1;
 }
 
+static int fail_unreadable(int number)
+{
+	struct num at;
+
+	at = in.offset;
+	num_add(&at, in.end - in.start);
+	fail_at(in.name, &at);
+	why_name(in.where);
+	why(" cannot be read: ");
+	why_errno(number);
+	why(" (try another disk or cable, and write the image again)");
+	return -1;
+}
+
 /* how much of want can be read before the kernel would wrap */
 static u32 within_reach(u32 want)
 {
@@ -940,7 +954,7 @@ static int need(u32 want)
 			continue;
 		}
 		if(n < 0) {
-			return fail_errno(in.where, "cannot be read");
+			return fail_unreadable(errno);
 		}
 		if(n == 0) {
 			in.ended = 1;
@@ -1531,14 +1545,17 @@ static void tell_total(char *what)
 {
 	struct num tenths, rate;
 	u32 seconds, rest;
+	long now;
 
 	tenths = done.bytes;
 	num_scale(&tenths, 10, 0);
 	num_divide(&tenths, 1024);
 	num_divide(&tenths, 1024);
-	seconds = (u32)((long)time(NULL) - done.began);
+	now = (long)time(NULL);		/* a clock that was set is no clock */
+	seconds = now > done.began && now - done.began < 65536 ?
+		(u32)(now - done.began) : 0;
 	rate = tenths;
-	if(seconds > 0 && seconds < 65536) {
+	if(seconds > 0) {
 		num_divide(&rate, seconds);
 	}
 	say("payload-import: ");

@@ -146,6 +146,24 @@ func TestSpace(t *testing.T) {
 	})
 }
 
+// TestUnreadable lets a disk fail in the middle of a file: the line must say which file, where and what.
+func TestUnreadable(t *testing.T) {
+	base := scratch(t)
+	image := filepath.Join(base, "image")
+	if err := os.WriteFile(image, container(true, file{name: "large", data: noise(4<<20, 1)}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	forEachDriver(t, func(t *testing.T, driver string) {
+		args := []string{"--device", image, filepath.Join(t.TempDir(), "dst")}
+		v := runJobs(t, driver, base, []job{{fault: fmt.Sprintf("read:3:%d", errnoIO), args: args}})[0]
+		// the first two reads, one to see whether it is a payload and one that fills the buffer, end at 1 MiB
+		want := fmt.Sprintf("payload-import: large: offset %d: %s cannot be read: input/output error (", 1<<20, image)
+		if v.accepted(t) || !strings.HasPrefix(v.stderr, want) {
+			t.Errorf("got %q, want %q", v.stderr, want)
+		}
+	})
+}
+
 // TestReach gives the C program a kernel that wraps, as Fiwix does at 4 GiB, here much earlier.
 func TestReach(t *testing.T) {
 	a, b, c := file{name: "a", data: noise(100_000, 1)}, file{name: "b", data: noise(100_000, 2)}, file{name: "c", data: "c"}
