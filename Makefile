@@ -17,12 +17,12 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS := $(CURDIR)/.tools
 GO := go
 # The agent: static, without cgo, nothing of the building machine in it; for 386 without SSE2 (a Pentium II will do).
-STATIC := CGO_ENABLED=0 GOFLAGS=-buildvcs=false $(GO) build -trimpath -ldflags '-s -w -buildid='
+STATIC := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -buildid='
 FUZZTIME := 10s
 ARGS :=
 
 RUN_PACKAGES := qemu-system-x86 kmod dpkg
-TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq-base iproute2 cpio reuse e2fsprogs git
+TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq-base iproute2 cpio reuse e2fsprogs bzip2 git
 
 export CI
 
@@ -30,9 +30,9 @@ export CI
 all: build
 
 build:
-	$(STATIC) -o bin/kindling ./cmd/host
-	GOOS=linux GOARCH=386 GO386=softfloat $(STATIC) -o bin/kindling-init-386 ./cmd/init
-	GOOS=linux GOARCH=amd64 $(STATIC) -o bin/kindling-init-amd64 ./cmd/init
+	$(STATIC) -buildvcs=auto -o bin/kindling ./cmd/host
+	GOOS=linux GOARCH=386 GO386=softfloat $(STATIC) -buildvcs=false -o bin/kindling-init-386 ./cmd/init
+	GOOS=linux GOARCH=amd64 $(STATIC) -buildvcs=false -o bin/kindling-init-amd64 ./cmd/init
 
 run: run-deps build
 	bin/kindling run $(ARGS)

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -29,8 +31,15 @@ const (
 	journalPath = home + "/journal"
 	logDir      = home + "/log"
 	scriptPath  = home + "/step.sh"
-	planConfig  = home + "/plan.cfg" // bootstrap.cfg as it was when the plan was made
+	seqPath     = home + "/seq" // boot ID and number of the last event before a switch of the root
+
+	// What the plan was made from, when the agent first ran.
+	planConfig   = home + "/plan.cfg"
+	planManifest = home + "/plan.manifest"
 )
+
+// flushPatience bounds the wait for a slow event port or console.
+const flushPatience = 10 * time.Second
 
 // Phases that the agent tells the host. The host knows more of them, from before the agent runs.
 const (
@@ -54,6 +63,10 @@ type agent struct {
 	plan    *steps.Plan
 	next    int
 
+	stop        context.CancelCauseFunc
+	consoleOpen bool
+	portOpen    bool
+
 	root     string // where the root filesystem is that the steps' data goes to
 	switchTo string // new root to go on in after the present step, "" for none
 }
@@ -65,18 +78,58 @@ type stage struct {
 	run      func(context.Context) error
 }
 
-// Init is the life of PID 1. It never returns.
+// Init is the life of PID 1. It never returns: whatever happens on the way, the machine is powered off and this waits.
 func Init() {
+	defer waitForever() // runs even while a panic unwinds, and so ends that
 	a := newAgent()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	a.stop = cancel
+	a.listen()
 	result := a.guarded(ctx)
-	a.finish(ctx, result)
-	waitForever()
+	a.finish(result)
 }
 
 func newAgent() *agent {
-	return &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot, 0), root: "/"}
+	a := &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot), root: "/"}
+	log.SetOutput(a.console) // libraries print there, and fd 2 is a terminal that can stand still
+	log.SetFlags(0)
+	log.SetPrefix("kindling: ")
+	return a
+}
+
+// listen takes every signal that would end the program: for a PID 1 that would be the kernel's end. Those that ask for
+// an end are granted one, in order; Ctrl-Alt-Del is SIGINT.
+func (a *agent) listen() {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM,
+		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGABRT)
+	a.spawn("signals", func() {
+		for sig := range signals {
+			switch sig {
+			case unix.SIGINT, unix.SIGTERM, unix.SIGPWR:
+				a.stop(fmt.Errorf("%w: %s", errStopped, sig))
+			default:
+				a.say("signal ignored: %s", sig)
+			}
+		}
+	})
+}
+
+// errStopped is the cause of a run's end when somebody asked for it.
+var errStopped = errors.New("stopped by a signal to PID 1")
+
+// spawn runs f in a goroutine. A panic there must not end PID 1: it ends the run, with the panic as its reason.
+func (a *agent) spawn(name string, f func()) {
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				a.say("%s: panic: %v\n%s", name, r, debug.Stack())
+				a.stop(fmt.Errorf("agent panic in %s: %v", name, r))
+			}
+		}()
+		f()
+	}()
 }
 
 // sinceBoot is the kernel's monotonic clock.
@@ -95,6 +148,9 @@ func (a *agent) guarded(ctx context.Context) (err error) {
 			err = &runError{reason: event.ReasonInternal, err: fmt.Errorf("agent panic: %v", r)}
 			a.say("%v\n%s", err, debug.Stack())
 		}
+		if cause := context.Cause(ctx); cause != nil {
+			err = errors.Join(&runError{reason: event.ReasonInternal, err: cause}, err)
+		}
 	}()
 	for _, s := range a.stages() {
 		if err := s.run(ctx); err != nil {
@@ -102,26 +158,28 @@ func (a *agent) guarded(ctx context.Context) (err error) {
 			if !s.optional {
 				return err
 			}
-			a.say("%v (going on without)", err)
+			a.note("%v (going on without)", err)
 		}
 	}
 	return a.runSteps(ctx)
 }
 
-// stages lists the bring-up in order.
+// stages lists the bring-up in order: those that can be heard come as early as they can.
 func (a *agent) stages() []stage {
 	return []stage{
 		{"mounts", false, func(context.Context) error { return mountAll(mountSpecs()) }},
+		{"console", true, func(context.Context) error { return a.openConsole() }},
 		{"own file", false, func(context.Context) error { return becomeOwnFile() }},
-		{"console", true, a.openConsole},
-		{"reaper", false, func(ctx context.Context) error { go a.reaper.Run(ctx); return nil }},
-		{"kernel command line", true, a.readCmdline},
-		{"journal", false, a.openJournal},
-		{"event port", true, a.openPort},
+		{"reaper", false, func(context.Context) error { return a.startReaper() }},
+		{"kernel command line", true, func(context.Context) error { return a.readCmdline() }},
+		{"event port", true, func(context.Context) error { return a.openPort() }},
+		{"boot", true, func(context.Context) error { return a.goOnCounting() }},
 		{"entropy seed", true, func(context.Context) error { return addEntropy(a.cmdline.seed) }},
 		{"kernel modules", true, func(context.Context) error { return loadModules(a.say) }},
-		{"random pool", true, func(ctx context.Context) error { return waitEntropy(ctx, a.say) }},
-		{"plan", false, a.makePlan},
+		{"resume", false, a.resume},
+		{"journal", false, func(context.Context) error { return a.openJournal() }},
+		{"random pool", true, func(ctx context.Context) error { return waitEntropy(ctx, a.note) }},
+		{"plan", false, func(context.Context) error { return a.makePlan() }},
 	}
 }
 
@@ -165,60 +223,76 @@ func replaceFile(dst, src string, mode os.FileMode) (err error) {
 	return os.Rename(tmp, dst)
 }
 
-func (a *agent) openConsole(ctx context.Context) error {
+// startReaper starts what waits for children. It outlives the run: a step that is stopped must still be reaped.
+func (a *agent) startReaper() error {
+	a.spawn("reaper", func() { a.reaper.Run(context.Background()) })
+	return nil
+}
+
+func (a *agent) openConsole() error {
 	f, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return err
 	}
-	go a.console.run(ctx, f)
+	a.consoleOpen = true
+	a.spawn("console", func() { a.console.run(context.Background(), f) })
 	return nil
 }
 
-func (a *agent) readCmdline(context.Context) error {
+func (a *agent) readCmdline() error {
 	text, err := os.ReadFile("/proc/cmdline")
 	a.cmdline = parseCmdline(string(text))
 	return err
 }
 
-func (a *agent) openJournal(context.Context) error {
+// openPort opens the serial line to the host. Where the machine has none, writing to it fails, and that is no failure
+// of the run.
+func (a *agent) openPort() error {
+	a.portOpen = true
+	out, err := eventLine(a.cmdline.events)
+	a.spawn("event port", func() {
+		_, _ = io.WriteString(out, "\n") // ends a line that an earlier life may have left unfinished
+		a.port.Run(context.Background(), out, func(err error) { a.say("%v: the host sees no more events", err) })
+	})
+	return err
+}
+
+// eventLine opens the serial line of that name; where there is none, events go nowhere.
+func eventLine(name string) (io.Writer, error) {
+	if name == "none" {
+		return io.Discard, nil
+	}
+	f, err := openSerial("/dev/" + name)
+	if err != nil {
+		return io.Discard, err
+	}
+	return f, nil
+}
+
+// goOnCounting takes up the numbers of the life that ended in this boot with a switch of the root.
+func (a *agent) goOnCounting() error {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return err
 	}
 	a.boot = strings.TrimSpace(string(boot))
-	a.journal, a.state, err = journal.Open(journalPath)
-	if err != nil {
-		return err
+	if data, err := os.ReadFile(seqPath); err == nil {
+		var id string
+		var seq uint64
+		if n, _ := fmt.Sscan(string(data), &id, &seq); n == 2 && id == a.boot {
+			a.port.SetSeq(seq)
+		}
 	}
-	if a.state.Boot == a.boot { // after switch_root: the same boot goes on, and so do the numbers
-		a.port = port.New(sinceBoot, a.state.Seq)
-	}
+	a.phase(phaseInit)
 	return nil
 }
 
-// openPort opens the serial line to the host. Where the machine has none, writing to it fails, and that is no failure
-// of the run.
-func (a *agent) openPort(ctx context.Context) error {
-	name := a.cmdline.events
-	if name == "none" {
-		go a.port.Run(ctx, io.Discard) //nolint:errcheck // Discard does not fail
-		return nil
+func (a *agent) openJournal() (err error) {
+	a.journal, a.state, err = journal.Open(journalPath)
+	if err == nil && a.state.Bad > 0 {
+		a.note("%d lines of %s cannot be read; the steps they told of run again", a.state.Bad, journalPath)
 	}
-	f, err := openSerial("/dev/" + name)
-	if err != nil {
-		go a.port.Run(ctx, io.Discard) //nolint:errcheck // Discard does not fail
-		return err
-	}
-	if _, err := f.WriteString("\n"); err != nil { // ends a line that an earlier life may have left unfinished
-		a.say("event port: %v", err)
-	}
-	go func() {
-		if err := a.port.Run(ctx, f); err != nil {
-			a.say("%v: the host sees no more events", err)
-		}
-	}()
-	a.phase(phaseInit)
-	return nil
+	return err
 }
 
 // openSerial opens a serial line and makes it raw, so that the kernel neither echoes nor changes what is written.
@@ -232,7 +306,7 @@ func openSerial(path string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("%s is no serial port: %w", path, err), f.Close())
 	}
 	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
-	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB|unix.CBAUD) | unix.CS8 | unix.CLOCAL | unix.CREAD | unix.B115200
+	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB|unix.CSTOPB|unix.CRTSCTS|unix.CBAUD) | unix.CS8 | unix.CLOCAL | unix.CREAD | unix.B115200
 	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up %s: %w", path, err), f.Close())
 	}
@@ -252,32 +326,39 @@ func (a *agent) note(format string, args ...any) {
 
 func (a *agent) phase(name string) { a.port.Send(event.Event{Kind: event.KindPhase, Name: name}) }
 
-// finish tells the result, and ends the machine.
-func (a *agent) finish(ctx context.Context, result error) {
+// finish tells the result, and ends the machine. A run that failed before it could be heard is heard now.
+func (a *agent) finish(result error) {
+	if !a.consoleOpen {
+		_ = a.openConsole() // there is no better place for its error
+	}
+	if !a.portOpen {
+		_ = a.readCmdline()
+		_ = a.openPort()
+	}
 	a.phase(phaseShutdown)
-	done := doneEvent(result)
+	done := a.port.Send(doneEvent(result))
+	last := "kindling: done\n"
 	if result != nil {
-		a.say("FAILED: %v", result)
-	} else {
-		a.say("done")
+		last = fmt.Sprintf("kindling: FAILED: %v\n", result)
 	}
-	done = a.port.Send(done)
+	a.console.last([]byte(last))
 	if a.journal != nil {
-		if err := a.journal.Append(done); err != nil {
-			a.say("%v", err)
-		}
+		within(flushPatience, "the journal's last line", a.say, func() error { return a.journal.Append(done) })
 	}
-	flushCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
 	defer cancel()
-	if err := a.port.Flush(flushCtx); err != nil {
+	if err := a.port.Flush(ctx); err != nil {
 		a.say("%v", err)
+	}
+	for !a.console.flushed() && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
 	}
 	var swaps []string
 	if f, err := os.Open("/proc/swaps"); err == nil {
 		swaps = swapsIn(f)
 		_ = f.Close()
 	}
-	shutdown(a.machine, swaps, a.say)
+	shutdown(a.machine, swaps, actionPatience, a.say)
 }
 
 // runError is a failed run: why, in which step, and with which exit status of what was run.

@@ -12,6 +12,7 @@ import (
 const (
 	paramSeed    = "kindling.seed"    // hexadecimal bytes for the entropy pool
 	paramMirrors = "kindling.mirrors" // comma-separated base URLs, before those of bootstrap.cfg
+	paramResume  = "kindling.resume"  // go on with the unfinished run on a disk of this machine
 	paramEvents  = "kindling.events"  // device name of the event port, "none" for no port
 )
 
@@ -23,6 +24,7 @@ type cmdline struct {
 	seed    []byte
 	mirrors []string
 	events  string
+	resume  bool
 }
 
 // parseCmdline reads /proc/cmdline. Unknown parameters are the kernel's or other programs' business; a malformed one of
@@ -43,6 +45,8 @@ func parseCmdline(text string) cmdline {
 					c.mirrors = append(c.mirrors, strings.TrimRight(m, "/"))
 				}
 			}
+		case paramResume:
+			c.resume = true
 		case paramEvents:
 			if value != "" && !strings.ContainsAny(value, "/.") {
 				c.events = value

@@ -16,7 +16,7 @@ import (
 )
 
 // entropyPatience bounds the wait for the kernel's random pool.
-const entropyPatience = 60 * time.Second
+const entropyPatience = 40 * time.Second
 
 // addEntropy hands seed to the kernel's pool and credits it, so that getrandom never blocks: on a machine without a
 // hardware source the DHCP client would otherwise wait for ever. The format is struct rand_pool_info of random(4).

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -37,6 +38,7 @@ func TestParseCmdline(t *testing.T) {
 		{"kindling.seed=" + strings.Repeat("00", maxSeed+1), cmdline{events: "ttyS1"}},
 		{"kindling.mirrors=http://a/,https://b/c,ftp://d,,/etc", cmdline{events: "ttyS1", mirrors: []string{"http://a", "https://b/c"}}},
 		{"kindling.events=../sda", cmdline{events: "ttyS1"}},
+		{"root=/dev/x kindling.resume", cmdline{events: "ttyS1", resume: true}},
 		{"kindling.events=none kindling.unknown=1", cmdline{events: "none"}},
 	} {
 		if d := cmp.Diff(tt.want, parseCmdline(tt.text), cmp.AllowUnexported(cmdline{})); d != "" {
@@ -170,22 +172,41 @@ func (r *recorder) did(s string) error {
 	return nil
 }
 func (r *recorder) Swapoff(path string) error         { return r.did("swapoff " + path) }
-func (r *recorder) Sync()                             { _ = r.did("sync") }
+func (r *recorder) Sync() error                       { return r.did("sync") }
 func (r *recorder) Sysrq(key byte) error              { return r.did("sysrq " + string(key)) }
 func (r *recorder) RemountReadOnly(path string) error { return r.did("read-only " + path) }
+func (r *recorder) PowerOff() error                   { return r.did("power off") }
 
 // The order is a promise, and no failure on the way may keep the machine from powering off.
 func TestShutdownOrder(t *testing.T) {
+	want := []string{"swapoff /swapfile", "sync", "sysrq u", "read-only /", "sysrq o"}
 	for _, fail := range []bool{false, true} {
 		r := &recorder{fail: fail}
 		said := 0
-		shutdown(r, []string{"/swapfile"}, func(string, ...any) { said++ })
-		if d := cmp.Diff([]string{"swapoff /swapfile", "sync", "sysrq u", "read-only /", "sysrq o"}, r.done); d != "" {
+		shutdown(r, []string{"/swapfile"}, time.Second, func(string, ...any) { said++ })
+		if fail {
+			want = append(want, "power off")
+		}
+		if d := cmp.Diff(want, r.done); d != "" {
 			t.Errorf("fail %v: (-want +got)\n%s", fail, d)
 		}
-		if (said == 4) != fail {
+		if (said == len(want)) != fail {
 			t.Errorf("fail %v: %d lines said", fail, said)
 		}
+	}
+}
+
+// An action that never ends, on a disk that has died, is left behind.
+func TestWithin(t *testing.T) {
+	never := make(chan struct{})
+	defer close(never)
+	said := ""
+	say := func(format string, args ...any) { said = fmt.Sprintf(format, args...) }
+	if within(10*time.Millisecond, "sync", say, func() error { <-never; return nil }) || said != "sync: no end in 10ms" {
+		t.Errorf("said %q", said)
+	}
+	if within(time.Second, "x", say, func() error { panic("boom") }) || said != "x: panic: boom" {
+		t.Errorf("said %q", said)
 	}
 }
 
@@ -243,37 +264,93 @@ func TestStepLog(t *testing.T) {
 	}
 }
 
-// A console that nobody reads must not stop anybody, and what was lost is said.
-func TestConsoleNeverBlocks(t *testing.T) {
-	c := newConsole()
-	for range 2 * consoleQueue {
-		fmt.Fprintln(c, "line")
+// A full disk does not stop what a step prints; that the log is not complete is said at its end.
+func TestStepLogOnFullDisk(t *testing.T) {
+	var lines []string
+	log, err := openLog(t.TempDir(), "001-x", io.Discard, func(s string) { lines = append(lines, s) })
+	if err != nil {
+		t.Fatal(err)
 	}
-	pr, pw := io.Pipe()
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { c.run(ctx, pw) })
-	defer func() { cancel(); pr.Close(); wg.Wait() }()
-	buf := make([]byte, 64)
-	for range consoleQueue/2 + 1 {
-		if _, err := pr.Read(buf); err != nil {
+	if log.file, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := io.WriteString(log, "line\n"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	fmt.Fprintln(c, "after")
-	found := make(chan bool, 1)
-	go func() {
-		text, _ := io.ReadAll(io.LimitReader(pr, int64(consoleQueue/2*len("line\n")+60)))
-		found <- strings.Contains(string(text), "256 console writes dropped")
-	}()
-	select {
-	case ok := <-found:
-		if !ok {
-			t.Error("the loss is not said")
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("the console did not write")
+	if err := log.Close(); !errors.Is(err, syscall.ENOSPC) || len(lines) != 3 {
+		t.Errorf("%v, %q", err, lines)
 	}
+}
+
+// A console that nobody reads must not stop anybody; what was lost is said, and the last words are not lost.
+func TestConsoleNeverBlocks(t *testing.T) {
+	c := newConsole()
+	line := []byte(strings.Repeat("x", 99) + "\n")
+	for range 3 * consoleBytes / len(line) {
+		if n, err := c.Write(line); n != len(line) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	c.last([]byte("kindling: FAILED\n"))
+	if c.flushed() {
+		t.Error("nothing was written, and it counts as flushed")
+	}
+	var out safeBuffer
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.run(ctx, &out) })
+	for deadline := time.Now().Add(5 * time.Second); !c.flushed() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	wg.Wait()
+	want := fmt.Sprintf("\nkindling: FAILED\n\nkindling: %d bytes of output dropped here; the log on the disk is complete\n",
+		3*consoleBytes/len(line)*len(line))
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestConsoleKeepsWhatItCan(t *testing.T) {
+	c := newConsole()
+	var out safeBuffer
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.run(ctx, &out) })
+	var want strings.Builder
+	for i := range 2000 {
+		text := fmt.Sprintf("line %d\n", i)
+		want.WriteString(text)
+		fmt.Fprint(c, text)
+		for !c.flushed() {
+			time.Sleep(10 * time.Microsecond)
+		}
+	}
+	cancel()
+	wg.Wait()
+	if out.String() != want.String() {
+		t.Error("a console that keeps up has lost something")
+	}
+}
+
+// safeBuffer is a buffer that two goroutines may use.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 func name(t *testing.T, s string) disk.Name {
@@ -287,18 +364,25 @@ func name(t *testing.T, s string) disk.Name {
 
 func TestPickTarget(t *testing.T) {
 	sda, sdb, sdc := name(t, "sda"), name(t, "sdb"), name(t, "sdc")
+	payloadOn := func(n disk.Name) foundDisk { return foundDisk{n, disk.Foreign, "a payload", true} }
+	foreign := func(n disk.Name) foundDisk { return foundDisk{n, disk.Foreign, "a GPT partition table", false} }
+	is := func(n disk.Name, c disk.Content) foundDisk { return foundDisk{name: n, content: c} }
 	for _, tt := range []struct {
 		label string
 		disks []foundDisk
 		want  disk.Name
 		err   error
 	}{
-		{"as configured", []foundDisk{{sda, contentBlank}, {sdb, contentPayload}}, sda, nil},
-		{"configured one holds something else: others decide", []foundDisk{{sda, contentOther}, {sdb, contentBlank}}, sda, nil},
-		{"names swapped", []foundDisk{{sda, contentPayload}, {sdb, contentBlank}}, sdb, nil},
-		{"names swapped, two blank", []foundDisk{{sda, contentPayload}, {sdb, contentBlank}, {sdc, contentBlank}}, sda, disk.ErrInUse},
-		{"names swapped, none blank", []foundDisk{{sda, contentPayload}, {sdb, contentOther}}, sda, disk.ErrInUse},
-		{"not there", []foundDisk{{sdb, contentOther}}, sda, disk.ErrInUse},
+		{"blank, as configured", []foundDisk{is(sda, disk.Blank), payloadOn(sdb)}, sda, nil},
+		{"the boot disk, as configured", []foundDisk{is(sda, disk.BuilderHex0), payloadOn(sdb)}, sda, nil},
+		{"a bootstrap's disk, as configured", []foundDisk{is(sda, disk.Ours), is(sdb, disk.Blank)}, sda, nil},
+		{"somebody's disk", []foundDisk{foreign(sda), is(sdb, disk.Blank)}, sda, disk.ErrInUse},
+		{"names swapped", []foundDisk{payloadOn(sda), is(sdb, disk.Blank)}, sdb, nil},
+		{"names swapped, the boot disk wins over a blank one", []foundDisk{payloadOn(sda), is(sdb, disk.Blank), is(sdc, disk.BuilderHex0)}, sdc, nil},
+		{"names swapped, two blank", []foundDisk{payloadOn(sda), is(sdb, disk.Blank), is(sdc, disk.Blank)}, sda, disk.ErrInUse},
+		{"names swapped, none free", []foundDisk{payloadOn(sda), foreign(sdb)}, sda, disk.ErrInUse},
+		{"names swapped, a finished bootstrap is not taken unasked", []foundDisk{payloadOn(sda), is(sdb, disk.Ours)}, sda, disk.ErrInUse},
+		{"not there", []foundDisk{is(sdb, disk.Blank)}, sda, disk.ErrInUse},
 	} {
 		got, err := pickTarget(sda, tt.disks)
 		if got != tt.want || !errors.Is(err, tt.err) {
@@ -307,47 +391,74 @@ func TestPickTarget(t *testing.T) {
 	}
 }
 
-func TestDiskContentAndMayWrite(t *testing.T) {
-	const sectors = 4 << 30 / disk.SectorSize
-	blank := make([]byte, blankSize)
-	head := func(at int, data string) []byte {
-		b := make([]byte, blankSize)
-		copy(b[at:], data)
-		return b
+// What is read of a disk is its start and its end, wherever that is.
+func TestEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	data := make([]byte, disk.HeadSize+3*disk.TailSize)
+	data[0], data[len(data)-1] = 1, 2
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	ours, err := disk.WithPartition(make([]byte, disk.SectorSize), sectors)
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	others := head(446, "\x80\x00\x00\x00\x07\x00\x00\x00\x00\x08\x00\x00\x00\x00\x01\x00")
-	others[510], others[511] = 0x55, 0xaa
-	for _, tt := range []struct {
-		label string
-		data  []byte
-		want  content
-		may   bool
-	}{
-		{"blank", blank, contentBlank, true},
-		{"payload", head(0, payload.Magic), contentPayload, false},
-		{"ext4 on the whole disk", head(1024+56, "\x53\xef"), contentOther, false},
-		{"our own partition", append(ours, blank[disk.SectorSize:]...), contentOther, true},
-		{"another system", others, contentOther, false},
+	defer f.Close()
+	head, tail, err := ends(f)
+	if err != nil || len(head) != disk.HeadSize || head[0] != 1 || len(tail) != disk.TailSize || tail[disk.TailSize-1] != 2 {
+		t.Errorf("%d bytes %d, %d bytes %d, %v", len(head), head[0], len(tail), tail[len(tail)-1], err)
+	}
+}
+
+func TestPayloadFault(t *testing.T) {
+	for err, want := range map[error]bool{
+		nil: false, payload.ErrTruncated: true, payload.ErrChecksum: true, payload.ErrWrongID: true, errNoPayload: true,
+		payload.ErrNoSpace: false, os.ErrPermission: false, io.ErrUnexpectedEOF: false, context.Canceled: false,
 	} {
-		path := filepath.Join(t.TempDir(), "disk")
-		if err := os.WriteFile(path, tt.data, 0o600); err != nil {
-			t.Fatal(err)
+		if got := payloadFault(err); got != want {
+			t.Errorf("%v: %v", err, got)
 		}
-		if got := diskContent(path); got != tt.want {
-			t.Errorf("%s: content %d, want %d", tt.label, got, tt.want)
-		}
-		if err := mayWrite(tt.data[:4096], name(t, "sda"), sectors); (err == nil) != tt.may {
-			t.Errorf("%s: may write: %v", tt.label, err)
-		} else if err != nil && !errors.Is(err, disk.ErrInUse) {
-			t.Errorf("%s: %v", tt.label, err)
+		if err != nil && payloadFault(fmt.Errorf("wrapped: %w", err)) != want {
+			t.Errorf("%v, wrapped: not %v", err, want)
 		}
 	}
-	if diskContent("/does/not/exist") != contentOther {
-		t.Error("a disk that cannot be read counts as blank")
+}
+
+// A configuration that is edited during the run may have what a shell allows.
+func TestAssignments(t *testing.T) {
+	got, err := assignments([]byte("# comment\n\nJOBS=1\nexport X=1\nJOBS=4\nMIRRORS=\"http://a http://b\"\nif true; then Y=1; fi\nLAST=x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"JOBS": "4", "MIRRORS": "http://a http://b", "LAST": "x", "X": "", "Y": ""} {
+		if v := got.Get(name); v != want {
+			t.Errorf("%s=%q, want %q", name, v, want)
+		}
+	}
+}
+
+func TestMisplaced(t *testing.T) {
+	p := plan(t, "jump: linux", "improve: a", "jump: move_disk", "improve: b")
+	for i, want := range []bool{false, false, false, true} {
+		if err := misplaced(p.Steps[i], true); (err != nil) != want {
+			t.Errorf("%s in memory: %v", p.Steps[i], err)
+		}
+		if err := misplaced(p.Steps[i], false); err != nil {
+			t.Errorf("%s on disk: %v", p.Steps[i], err)
+		}
+	}
+}
+
+func TestKeep(t *testing.T) {
+	dir := t.TempDir()
+	path, kept := filepath.Join(dir, "a"), filepath.Join(dir, "kept")
+	for _, now := range []string{"first", "changed"} {
+		if err := os.WriteFile(path, []byte(now), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := keep(path, kept); err != nil || string(got) != "first" {
+			t.Errorf("%s: %q, %v", now, got, err)
+		}
 	}
 }
 

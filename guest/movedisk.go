@@ -78,12 +78,12 @@ func (j *job) waitTarget(ctx context.Context, configured disk.Name) (disk.Name, 
 		var disks []foundDisk
 		for _, n := range names {
 			if n.Part == 0 {
-				disks = append(disks, foundDisk{n, diskContent(n.Path())})
+				disks = append(disks, look(n))
 			}
 		}
 		target, err := pickTarget(configured, disks)
 		if err == nil && target != configured {
-			j.agent.note("DISK=%s carries the payload on this boot; moving to %s, the only blank disk", configured, target)
+			j.agent.note("DISK=%s carries the payload on this boot; moving to %s, the only disk that is free", configured, target)
 		}
 		if err == nil || time.Since(began) > wrongPatience {
 			return target, err
@@ -96,69 +96,85 @@ func (j *job) waitTarget(ctx context.Context, configured disk.Name) (disk.Name, 
 	}
 }
 
-// content is what a disk was found to hold.
-type content int
-
-const (
-	contentOther content = iota
-	contentBlank
-	contentPayload
-)
-
+// foundDisk is a whole disk and what is on it.
 type foundDisk struct {
 	name    disk.Name
-	content content
+	content disk.Content
+	text    string // what a foreign one looks like
+	payload bool
 }
 
-// pickTarget decides which whole disk to move to: the configured one, unless it carries a payload; then the blank one,
-// if there is exactly one.
+// pickTarget decides which whole disk to move to: the configured one if it is free. If it carries a payload, it cannot be
+// meant: then it is the disk that the machine was booted from, or the blank one, if there is exactly one.
 func pickTarget(configured disk.Name, disks []foundDisk) (disk.Name, error) {
-	var blank []disk.Name
+	var free, boot []disk.Name
+	seen := "it is not there"
+	isPayload := false
 	for _, d := range disks {
-		if d.name == configured && d.content != contentPayload {
+		switch {
+		case d.name == configured && d.content.MayPartition():
 			return configured, nil
-		}
-		if d.content == contentBlank {
-			blank = append(blank, d.name)
+		case d.name == configured:
+			seen, isPayload = "it holds "+d.text, d.payload
+		case d.content == disk.BuilderHex0:
+			boot = append(boot, d.name)
+		case d.content == disk.Blank:
+			free = append(free, d.name)
 		}
 	}
-	if len(blank) != 1 {
-		return configured, fmt.Errorf("%w: %s carries a payload, and there are %d blank disks to take in its place: set DISK to another disk",
-			disk.ErrInUse, configured, len(blank))
+	switch {
+	case isPayload && len(boot) == 1:
+		return boot[0], nil
+	case isPayload && len(boot) == 0 && len(free) == 1:
+		return free[0], nil
 	}
-	return blank[0], nil
+	return configured, fmt.Errorf("%w: %s: %s; wipe its first and last MiB, or set DISK to another disk", disk.ErrInUse, configured, seen)
 }
 
-// blankSize is how much of a disk must be zero for it to count as blank: where partition tables, boot loaders and
-// filesystems have their first marks.
-const blankSize = 1 << 20
-
-// diskContent looks at the start of a disk; what cannot be read is not blank.
-func diskContent(path string) content {
-	f, err := os.Open(path)
+// look looks at a disk; one that cannot be read is foreign.
+func look(n disk.Name) foundDisk {
+	found := foundDisk{name: n}
+	f, err := os.Open(n.Path())
 	if err != nil {
-		return contentOther
+		found.text = "what cannot be read: " + err.Error()
+		return found
 	}
 	defer f.Close()
-	head := make([]byte, blankSize)
-	n, err := io.ReadFull(f, head)
-	switch {
-	case n >= len(payload.Magic) && string(head[:len(payload.Magic)]) == payload.Magic:
-		return contentPayload
-	case err == nil && bytes.Equal(head, make([]byte, blankSize)):
-		return contentBlank
+	head, tail, err := ends(f)
+	if err != nil {
+		found.text = "what cannot be read: " + err.Error()
+		return found
 	}
-	return contentOther
+	found.content, found.text = disk.Recognize(head, tail)
+	found.payload = bytes.HasPrefix(head, []byte(payload.Magic))
+	return found
+}
+
+// ends reads the start and the end of a disk.
+func ends(f *os.File) (head, tail []byte, err error) {
+	head, tail = make([]byte, disk.HeadSize), make([]byte, disk.TailSize)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil || size < disk.TailSize {
+		return head[:n], nil, err
+	}
+	_, err = f.ReadAt(tail, size-disk.TailSize)
+	return head[:n], tail, err
 }
 
 // waitDisk waits until the kernel has found the disk.
 func (j *job) waitDisk(ctx context.Context, target disk.Name) error {
 	began := time.Now()
+	tick := j.waiting()
 	for {
 		f, err := os.Open(target.Path())
 		if err == nil {
 			return f.Close()
 		}
+		tick.say("waiting up to %s for disk %s", diskPatience, target)
 		if time.Since(began) > diskPatience {
 			return fmt.Errorf("disk %s has not shown up in %s: %w", target, diskPatience, err)
 		}
@@ -180,13 +196,16 @@ func (j *job) partition(ctx context.Context, target disk.Name) (disk.Name, error
 	if err != nil {
 		return target, fmt.Errorf("size of disk %s: %w", target, err)
 	}
+	part := target.Partition(1)
+	if err := refuseRun(part); err != nil {
+		return target, err
+	}
 	if err := writeTable(target, size/disk.SectorSize); err != nil {
 		return target, err
 	}
 	if err := dev.ReadPartitionTable(); err != nil {
 		return target, fmt.Errorf("make the kernel read the partition table of %s: %w", target, err)
 	}
-	part := target.Partition(1)
 	if err := j.waitDisk(ctx, part); err != nil {
 		return target, err
 	}
@@ -198,19 +217,29 @@ func (j *job) partition(ctx context.Context, target disk.Name) (disk.Name, error
 	return part, j.run(ctx, mkfs, "mkfs.ext4", "-q", "-F", "-F", part.Path())
 }
 
-// writeTable puts our partition table on a disk that may have one.
+// refuseRun refuses a partition that holds a run of Kindling: somebody's hours.
+func refuseRun(part disk.Name) error {
+	holds, err := holdsRun(part)
+	if err != nil || !holds {
+		return err
+	}
+	return fmt.Errorf("%w: %s holds a run of Kindling; go on with it (kernel parameter %s), or wipe the disk's first MiB",
+		disk.ErrInUse, part, paramResume)
+}
+
+// writeTable puts our partition table on a disk. What is on it is looked at once more, with the disk held exclusively.
 func writeTable(target disk.Name, sectors uint64) (err error) {
 	f, err := os.OpenFile(target.Path(), os.O_RDWR|unix.O_EXCL, 0)
 	if err != nil {
 		return fmt.Errorf("open disk %s for itself: %w", target, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	head := make([]byte, 4096)
-	if _, err := io.ReadFull(f, head); err != nil {
+	head, tail, err := ends(f)
+	if err != nil {
 		return fmt.Errorf("read disk %s: %w", target, err)
 	}
-	if err := mayWrite(head, target, sectors); err != nil {
-		return err
+	if content, text := disk.Recognize(head, tail); !content.MayPartition() {
+		return fmt.Errorf("%w: %s holds %s", disk.ErrInUse, target, text)
 	}
 	sector, err := disk.WithPartition(head[:disk.SectorSize], sectors)
 	if err != nil {
@@ -221,22 +250,6 @@ func writeTable(target disk.Name, sectors uint64) (err error) {
 	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("write partition table of %s: %w", target, err)
-	}
-	return nil
-}
-
-// mayWrite decides from the first bytes of a disk whether it may get a partition table.
-func mayWrite(head []byte, target disk.Name, sectors uint64) error {
-	if string(head[:len(payload.Magic)]) == payload.Magic {
-		return fmt.Errorf("%w: %s carries a payload; set DISK to another disk", disk.ErrInUse, target)
-	}
-	if len(mount.FindMagics(head)) > 0 {
-		return fmt.Errorf("%w: %s carries a filesystem on the whole disk; wipe it first, or set DISK to another disk",
-			disk.ErrInUse, target)
-	}
-	if disk.ReadTable(head[:disk.SectorSize], sectors) == disk.TableOthers {
-		return fmt.Errorf("%w: %s has partitions; wipe its table first, or set DISK to another disk or to one of them",
-			disk.ErrInUse, target)
 	}
 	return nil
 }
@@ -281,7 +294,8 @@ func (j *job) copyRoot(ctx context.Context) error {
 		return err
 	}
 	j.say("copied %d files, %d bytes in %.1f s", done.Files, done.Bytes, time.Since(began).Seconds())
-	return nil
+	log := filepath.Join(logDir, j.step.ID()+".log") // it has grown since it was copied
+	return replaceFile(filepath.Join(newRoot, log), log, 0o644)
 }
 
 // adopt makes the copy of the journal on a new root the journal: from here on the disk has the truth.
@@ -298,9 +312,12 @@ func (a *agent) adopt(root string) error {
 // switchRoot goes on in the new root: everything of the old one is deleted, and the agent on the disk takes over. It
 // returns only with an error.
 func (a *agent) switchRoot(ctx context.Context) error {
-	flushCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	flushCtx, cancel := context.WithTimeout(ctx, flushPatience)
 	defer cancel()
 	if err := a.port.Flush(flushCtx); err != nil {
+		a.say("%v (going on without)", err)
+	}
+	if err := writeFile(filepath.Join(a.switchTo, seqPath), fmt.Appendf(nil, "%s %d\n", a.boot, a.port.Seq())); err != nil {
 		return err
 	}
 	if err := mount.Unmount("/tmp", false, true); err != nil {

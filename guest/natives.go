@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"kindling/internal/event"
 	"kindling/steps"
 )
@@ -66,12 +68,12 @@ func finalizeJobCount(_ context.Context, j *job) error {
 
 // deviceNodes has nothing to make: on Linux the kernel manages /dev. It checks that it does.
 func deviceNodes(_ context.Context, j *job) error {
-	mounted, err := isMounted("/dev")
-	if err != nil {
-		return err
+	var st unix.Statfs_t
+	if err := unix.Statfs("/dev", &st); err != nil {
+		return fmt.Errorf("what is mounted on /dev: %w", err)
 	}
-	if !mounted {
-		return errors.New("/dev is not mounted: the kernel needs CONFIG_DEVTMPFS")
+	if st.Type != unix.TMPFS_MAGIC { // devtmpfs has no number of its own
+		return fmt.Errorf("/dev is no devtmpfs (filesystem type %#x): the kernel needs CONFIG_DEVTMPFS", st.Type)
 	}
 	j.say("/dev is the kernel's own (devtmpfs)")
 	return nil

@@ -142,21 +142,26 @@ func (a *agent) missingSources() []steps.Source {
 	return missing
 }
 
-// fetchSources downloads what the step's build needs and is not here: every mirror in turn, then the origin.
+// fetchSources downloads what the step's build needs and is not here, or is not what it should be: every mirror in turn,
+// then the origin.
 func (j *job) fetchSources(ctx context.Context) error {
 	for _, src := range j.step.Sources {
 		path := filepath.Join(distfilesDir, src.Name)
-		if _, err := os.Stat(path); err == nil {
-			continue // the package's own script checks the sum
-		}
+		_, err := os.Stat(path)
+		here := err == nil
 		if err := os.MkdirAll(distfilesDir, 0o755); err != nil {
 			return err
 		}
 		urls := sourceURLs(j.mirrors(), src)
-		j.say("downloading %s", src.Name)
+		if !here {
+			j.say("downloading %s", src.Name)
+		}
 		began := time.Now()
 		if err := httpget.Download(ctx, urls, path, src.SHA256, httpget.DownloadOptions{}); err != nil {
 			return err
+		}
+		if here {
+			continue
 		}
 		j.say("%s is here and right (%.1f s)", src.Name, time.Since(began).Seconds())
 		j.agent.port.Send(event.Event{Kind: event.KindNet, Step: j.step.ID(), Name: src.Name, Text: "downloaded " + src.Name + ", sha256 right"})

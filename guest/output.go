@@ -5,6 +5,7 @@ package guest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,15 +17,15 @@ import (
 const maxLogLine = 400
 
 // stepLog takes everything that a step prints: the whole of it to a file, each line to emit, and what there is room
-// for to the console.
-//
-// A process that a step left behind may print after the log is closed; that goes to the console only.
+// for to the console. A write never fails: when the file cannot be written any more, the step goes on, and Close says
+// what was wrong. Text of a process that a step left behind goes to the console only.
 type stepLog struct {
 	console io.Writer
 	emit    func(line string)
 
 	mu      sync.Mutex
 	file    *os.File
+	failed  error // the first failure of the file
 	closed  bool
 	partial []byte
 }
@@ -42,7 +43,7 @@ func openLog(dir, id string, console io.Writer, emit func(string)) (*stepLog, er
 	return &stepLog{file: f, console: console, emit: emit}, nil
 }
 
-// Write implements io.Writer. Only the file can fail.
+// Write implements io.Writer.
 func (l *stepLog) Write(b []byte) (int, error) {
 	_, _ = l.console.Write(b)
 	l.mu.Lock()
@@ -51,7 +52,10 @@ func (l *stepLog) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	l.lines(b)
-	return l.file.Write(b)
+	if l.failed == nil {
+		_, l.failed = l.file.Write(b)
+	}
+	return len(b), nil
 }
 
 // lines hands whole lines to emit.
@@ -77,13 +81,16 @@ func (l *stepLog) flush() {
 	l.partial = l.partial[:0]
 }
 
-// Close hands out what is left of the last line and closes the file.
+// Close hands out what is left of the last line, closes the file, and says whether all of the output is in it.
 func (l *stepLog) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flush()
 	l.closed = true
-	return l.file.Close()
+	if l.failed != nil {
+		l.failed = fmt.Errorf("the step's log is not complete: %w", l.failed)
+	}
+	return errors.Join(l.failed, l.file.Close())
 }
 
 // uncook undoes what a terminal does to output: it puts a carriage return before every newline (ONLCR).

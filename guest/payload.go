@@ -78,10 +78,25 @@ func (j *job) importPayload(ctx context.Context, opt payload.ImportOptions) erro
 		opt.Progress = j.payloadProgress()
 		err = j.importFrom(ctx, c, opt)
 	}
-	if err != nil && ctx.Err() == nil {
+	if payloadFault(err) {
 		return &runError{reason: event.ReasonPayload, err: err}
 	}
 	return err
+}
+
+// errNoPayload says that no disk carries the payload that is wanted.
+var errNoPayload = errors.New("payload not found")
+
+// payloadFault reports whether an error says that the payload is missing, cut, corrupt or the wrong one; a full disk or
+// one that cannot be read is not the payload's fault.
+func payloadFault(err error) bool {
+	for _, fault := range []error{errNoPayload, payload.ErrNotPayload, payload.ErrTruncated, payload.ErrLimit, payload.ErrName,
+		payload.ErrDuplicate, payload.ErrSums, payload.ErrNoSums, payload.ErrChecksum, payload.ErrWrongID, payload.ErrRange} {
+		if errors.Is(err, fault) {
+			return true
+		}
+	}
+	return false
 }
 
 func (j *job) importFrom(ctx context.Context, c candidate, opt payload.ImportOptions) error {
@@ -118,7 +133,7 @@ func (j *job) payloadProgress() func(payload.Progress) {
 // findPayload waits for the disk that carries the payload with that ID.
 func (j *job) findPayload(ctx context.Context, id string) (candidate, error) {
 	began := time.Now()
-	told := false
+	tick := j.waiting()
 	for {
 		found, looked, err := probeDisks()
 		if err != nil {
@@ -130,17 +145,32 @@ func (j *job) findPayload(ctx context.Context, id string) (candidate, error) {
 		}
 		waited := time.Since(began)
 		if waited > diskPatience || len(found) > 0 && waited > wrongPatience {
-			return candidate{}, fmt.Errorf("%w; disks looked at: %s", err, orNone(looked))
+			return candidate{}, fmt.Errorf("%w: %w; disks looked at: %s", errNoPayload, err, orNone(looked))
 		}
-		if !told && waited > time.Second {
-			told = true
-			j.say("waiting up to %s for the payload disk; so far: %s", diskPatience, orNone(looked))
-		}
+		tick.say("waiting up to %s for the payload disk; so far: %s", diskPatience, orNone(looked))
 		select {
 		case <-ctx.Done():
 			return candidate{}, ctx.Err()
 		case <-time.After(diskPoll):
 		}
+	}
+}
+
+// waitTick is how often a wait is said while it lasts, so that nobody takes it for a hang.
+const waitTick = 10 * time.Second
+
+// waiting says now and then what is waited for: first after a second.
+type waiting struct {
+	job  *job
+	next time.Time
+}
+
+func (j *job) waiting() *waiting { return &waiting{j, time.Now().Add(time.Second)} }
+
+func (w *waiting) say(format string, args ...any) {
+	if time.Now().After(w.next) {
+		w.next = time.Now().Add(waitTick)
+		w.job.say(format, args...)
 	}
 }
 

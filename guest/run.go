@@ -11,9 +11,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
 	"kindling/guest/proc"
@@ -29,23 +31,27 @@ const (
 	drainGrace = time.Second      // how long output may still come after a step's first process has ended
 )
 
-// makePlan reads manifest and configuration. The plan of a run is fixed when the agent first sees it: predicates are
-// evaluated once, as the tree's own generator does, while the values that steps use are read when each step runs.
-func (a *agent) makePlan(context.Context) error {
-	data, err := os.ReadFile(planConfig)
-	if errors.Is(err, fs.ErrNotExist) {
-		if data, err = os.ReadFile(configPath); err == nil {
-			err = writeFile(planConfig, data)
-		}
-	}
+// makePlan makes the plan of the run. It is fixed when the agent first sees it, because the journal refers to its steps:
+// manifest and configuration of that moment are kept. Predicates are evaluated once, as the tree's own generator does,
+// while the values that steps use are read when each step runs.
+func (a *agent) makePlan() error {
+	config, err := keep(configPath, planConfig)
 	if err != nil {
 		return err
 	}
-	cfg, err := steps.ParseConfig(planConfig, bytes.NewReader(data))
+	manifest, err := keep(stepsDir+"/manifest", planManifest)
 	if err != nil {
 		return err
 	}
-	if a.plan, err = steps.NewPlan(os.DirFS("/"), "steps", cfg); err != nil {
+	cfg, err := steps.ParseConfig(planConfig, bytes.NewReader(config))
+	if err != nil {
+		return err
+	}
+	parsed, err := steps.ParseManifest(planManifest, bytes.NewReader(manifest))
+	if err != nil {
+		return err
+	}
+	if a.plan, err = steps.NewPlanOf(parsed, os.DirFS("/"), steps.MainRoot, cfg); err != nil {
 		return err
 	}
 	d, err := where(situation{plan: a.plan.Steps, state: a.state})
@@ -57,15 +63,31 @@ func (a *agent) makePlan(context.Context) error {
 	if err := a.journal.Append(e); err != nil {
 		return err
 	}
+	a.sayWhere(d)
+	return nil
+}
+
+// keep gives the content of a file as it was when this was first called for it; kept is where that is.
+func keep(path, kept string) ([]byte, error) {
+	data, err := os.ReadFile(kept)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return data, err
+	}
+	if data, err = os.ReadFile(path); err != nil {
+		return nil, err
+	}
+	return data, writeFile(kept, data)
+}
+
+func (a *agent) sayWhere(d decision) {
 	switch d.place {
 	case placeAfterJump:
 		a.say("taking over at step %d of %d: %s", d.next+1, len(a.plan.Steps), a.plan.Steps[d.next])
 	case placeResume:
-		a.say("going on at step %d of %d: %s", d.next+1, len(a.plan.Steps), a.plan.Steps[d.next])
+		a.note("going on at step %d of %d: %s", d.next+1, len(a.plan.Steps), a.plan.Steps[d.next])
 	case placeFinished:
 		a.note("all %d steps are done already", len(a.plan.Steps))
 	}
-	return nil
 }
 
 // writeFile writes a small file under a temporary name, syncs and renames it.
@@ -84,14 +106,17 @@ func writeFile(path string, data []byte) error {
 
 // runSteps runs what is left of the plan.
 func (a *agent) runSteps(ctx context.Context) error {
-	phase := ""
+	inMemory, err := mount.IsTmpRamfs("/")
+	if err != nil {
+		return fmt.Errorf("what the root filesystem is: %w", err)
+	}
+	a.phase(map[bool]string{true: phaseInitramfs, false: phaseDisk}[inMemory])
 	for _, s := range a.plan.Steps[a.next:] {
 		if a.state.Done[s.ID()] {
 			continue
 		}
-		if p := phaseOf(s.Kernel); p != phase {
-			phase = p
-			a.phase(p)
+		if err := errors.Join(misplaced(s, inMemory), context.Cause(ctx)); err != nil {
+			return err
 		}
 		if err := a.runStep(ctx, s); err != nil {
 			return err
@@ -100,58 +125,101 @@ func (a *agent) runSteps(ctx context.Context) error {
 	return nil
 }
 
-func phaseOf(k steps.Kernel) string {
-	if k == steps.KernelInitramfs {
-		return phaseInitramfs
+// misplaced reports a step that the plan has on a disk while the machine still lives in memory: the move has not
+// happened, whatever the journal says.
+func misplaced(s steps.Step, inMemory bool) error {
+	if inMemory && s.Kernel == steps.KernelDisk {
+		return &runError{reason: event.ReasonInternal, step: s.ID(), name: s.String(), err: errors.New("the root filesystem is still in memory")}
 	}
-	return phaseDisk
+	return nil
 }
 
 // runStep runs one step between its two journal entries.
 func (a *agent) runStep(ctx context.Context, s steps.Step) error {
+	if err := a.remember(s); err != nil {
+		return err
+	}
 	begin := event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.Number, Status: event.StatusStart}
 	if err := a.journal.Append(a.port.Send(begin)); err != nil {
 		return err
 	}
 	a.say("step %d: %s", s.Number, s)
 	began := sinceBoot()
-	failure := a.perform(ctx, s)
-	if failure != nil {
-		if _, ok := errors.AsType[*runError](failure); !ok {
-			failure = &runError{reason: event.ReasonStep, err: failure}
-		}
-		failed, _ := errors.AsType[*runError](failure)
-		if failed.step == "" {
-			failed.step, failed.name = s.ID(), s.String()
-		}
-		return errors.Join(failure, a.endStep(s, began, failed))
+	done, err := a.mend(s)
+	if err == nil && !done {
+		err = a.perform(ctx, s)
 	}
-	if err := a.endStep(s, began, nil); err != nil || a.switchTo == "" {
-		return err
+	if err == nil {
+		err = a.settle(s, began)
+	}
+	if err != nil {
+		failed := inStep(err, s)
+		return errors.Join(failed, a.endFailed(s, began, failed))
+	}
+	if a.switchTo == "" {
+		return nil
 	}
 	return a.switchRoot(ctx)
 }
 
-// endStep puts the step's data on disk, then its end into the journal, in this order.
-func (a *agent) endStep(s steps.Step, began time.Duration, failed *runError) error {
-	end := event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.Number, Status: event.StatusOK,
-		DurationMS: (sinceBoot() - began).Milliseconds()}
-	if failed != nil {
-		end.Status, end.Exit, end.Text = event.StatusFailed, failed.exit, failed.err.Error()
+// inStep makes an error a failure of the step, unless it is one already.
+func inStep(err error, s steps.Step) *runError {
+	failed, ok := errors.AsType[*runError](err)
+	switch {
+	case !ok:
+		failed = &runError{reason: event.ReasonStep, err: err}
+	case failed.Error() != err.Error(): // what was joined to it counts as well
+		text := strings.ReplaceAll(err.Error(), "\n", "; ")
+		failed = &runError{reason: failed.reason, step: failed.step, name: failed.name, exit: failed.exit, err: errors.New(text)}
 	}
+	if failed.step == "" {
+		failed.step, failed.name = s.ID(), s.String()
+	}
+	return failed
+}
+
+// settle ends a step that went well: its data on the disk, then its end in the journal, then the word to the host.
+func (a *agent) settle(s steps.Step, began time.Duration) error {
 	if err := syncFilesystem(a.root); err != nil {
 		return err
 	}
-	return a.journal.Append(a.port.Send(end))
+	end := endEvent(s, began, event.StatusOK)
+	if err := a.journal.Append(end); err != nil {
+		return err
+	}
+	a.state.Done[s.ID()] = true
+	a.port.Send(end)
+	return nil
 }
 
-// syncFilesystem writes everything of the filesystem that path is on to its disk.
+// endFailed ends a step that went wrong. The host hears of it first: there may be no disk to write to any more.
+func (a *agent) endFailed(s steps.Step, began time.Duration, failed *runError) error {
+	end := endEvent(s, began, event.StatusFailed)
+	end.Exit, end.Text = failed.exit, failed.err.Error()
+	a.port.Send(end)
+	return a.journal.Append(end)
+}
+
+func endEvent(s steps.Step, began time.Duration, status event.Status) event.Event {
+	return event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.Number, Status: status,
+		TimeMS: sinceBoot().Milliseconds(), DurationMS: (sinceBoot() - began).Milliseconds()}
+}
+
+// syncFilesystem writes everything of the filesystem that path is on to its disk. One that has become read-only, as
+// ext4 does after an error, takes a sync without a word and keeps nothing.
 func syncFilesystem(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
+	var st unix.Statfs_t
 	err = unix.Syncfs(int(f.Fd()))
+	if err == nil {
+		err = unix.Fstatfs(int(f.Fd()), &st)
+	}
+	if err == nil && st.Flags&unix.ST_RDONLY != 0 {
+		err = unix.EROFS
+	}
 	if err != nil {
 		err = fmt.Errorf("sync %s: %w", path, err)
 	}
@@ -182,14 +250,26 @@ func (a *agent) perform(ctx context.Context, s steps.Step) (err error) {
 	return err
 }
 
-// readConfig reads bootstrap.cfg as it is now: a change takes effect from the next step on.
+// readConfig reads bootstrap.cfg as it is now: a change takes effect from the next step on. Lines that are not plain
+// assignments (comments, or what else the shell understands) are the shell's business.
 func readConfig() (*steps.Config, error) {
-	f, err := os.Open(configPath)
+	data, err := os.ReadFile(configPath)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return steps.ParseConfig(configPath, f)
+	return assignments(data)
+}
+
+// assignments are the lines of a configuration that the strict reader takes.
+func assignments(data []byte) (*steps.Config, error) {
+	var plain []byte
+	for line := range bytes.Lines(data) {
+		line = append(bytes.TrimRight(line, "\r\n"), '\n')
+		if _, err := steps.ParseConfig(configPath, bytes.NewReader(line)); err == nil {
+			plain = append(plain, line...)
+		}
+	}
+	return steps.ParseConfig(configPath, bytes.NewReader(plain))
 }
 
 // job is one step being performed.
@@ -243,7 +323,7 @@ func lookup(name string) (string, error) {
 // environment is what a kernel gives to its first process, and all that a step starts with.
 func environment() []string { return []string{"HOME=/", "TERM=linux"} }
 
-// run runs a program on a terminal of its own, its output in the step's log.
+// run runs a program on a terminal, its output in the step's log.
 func (j *job) run(ctx context.Context, path string, args ...string) error {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -253,22 +333,55 @@ func (j *job) run(ctx context.Context, path string, args ...string) error {
 	if err = errors.Join(err, slave.Close()); err != nil {
 		return errors.Join(err, master.Close())
 	}
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		_, _ = io.Copy(&uncook{w: j.log}, master) // EIO is how a terminal says that the last user is gone
-		_ = master.Close()
-	}()
+	d := &drain{active: make(chan struct{}, 1), done: make(chan struct{})}
+	j.agent.spawn("step output", func() { d.run(&uncook{w: j.log}, master) })
 	status, err := p.Wait(ctx, stopGrace)
-	select { // a process that was left behind may keep the terminal; the step is over all the same
-	case <-drained:
-	case <-time.After(drainGrace):
-	}
+	d.wait()
 	if err != nil {
-		return err
+		return context.Cause(ctx)
 	}
 	if !status.OK() {
 		return &runError{reason: event.ReasonStep, exit: status.Exit, err: errors.New(status.String())}
 	}
 	return nil
+}
+
+// drain reads a step's terminal to its end.
+type drain struct {
+	active chan struct{} // has room for one: something was read
+	done   chan struct{}
+}
+
+// run copies until the last user of the terminal is gone, which a terminal tells by EIO.
+func (d *drain) run(w io.Writer, master *os.File) {
+	defer close(d.done)
+	defer master.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := master.Read(buf)
+		if n > 0 {
+			_, _ = w.Write(buf[:n])
+			select {
+			case d.active <- struct{}{}:
+			default:
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// wait waits until everything is read. A process that the step left behind may keep the terminal: then it is enough
+// that nothing has come for drainGrace.
+func (d *drain) wait() {
+	for {
+		select {
+		case <-d.done:
+			return
+		case <-d.active:
+		case <-time.After(drainGrace):
+			return
+		}
+	}
 }

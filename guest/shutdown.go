@@ -5,8 +5,10 @@ package guest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -15,32 +17,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// actionPatience bounds each action of a shutdown: a dead disk can hold any of them for ever.
+const actionPatience = 30 * time.Second
+
 // machine is what a shutdown does to the machine; tests give a recorder.
 type machine interface {
 	Swapoff(path string) error
-	Sync()
+	Sync() error
 	Sysrq(key byte) error
 	RemountReadOnly(path string) error
+	PowerOff() error
 }
 
 // shutdown ends the machine's life in the tree's own order: swap off, sync, sysrq u (remount everything read-only,
-// even what is busy), remount the root read-only to wait for that, sysrq o (power off). Errors are said and passed
-// over: the next action may still succeed, and there is nobody to return to.
-func shutdown(m machine, swaps []string, say func(string, ...any)) {
+// even what is busy), remount the root read-only to wait for that, sysrq o (power off); where sysrq does not work, by
+// system call. Errors are said and passed over, and no action is waited for longer than patience: the next one may
+// still succeed, and there is nobody to return to.
+func shutdown(m machine, swaps []string, patience time.Duration, say func(string, ...any)) {
 	for _, s := range swaps {
-		if err := m.Swapoff(s); err != nil {
-			say("%v", err)
+		within(patience, "swapoff "+s, say, func() error { return m.Swapoff(s) })
+	}
+	within(patience, "sync", say, m.Sync)
+	within(patience, "sysrq u", say, func() error { return m.Sysrq('u') })
+	within(patience, "remount /", say, func() error { return m.RemountReadOnly("/") })
+	if !within(patience, "sysrq o", say, func() error { return m.Sysrq('o') }) {
+		within(patience, "power off", say, m.PowerOff)
+	}
+}
+
+// within does an action, but waits for its end only so long. It reports success.
+func within(patience time.Duration, name string, say func(string, ...any), action func() error) bool {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				done <- fmt.Errorf("panic: %v", r)
+			}
+		}()
+		done <- action()
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			say("%s: %v", name, err)
 		}
-	}
-	m.Sync()
-	if err := m.Sysrq('u'); err != nil {
-		say("%v", err)
-	}
-	if err := m.RemountReadOnly("/"); err != nil {
-		say("%v", err)
-	}
-	if err := m.Sysrq('o'); err != nil {
-		say("%v", err)
+		return err == nil
+	case <-timer.C:
+		say("%s: no end in %s", name, patience)
+		return false
 	}
 }
 
@@ -78,14 +104,21 @@ func (linux) Swapoff(path string) error {
 	return nil
 }
 
-func (linux) Sync() { unix.Sync() }
-
-func (linux) Sysrq(key byte) error {
-	if err := os.WriteFile("/proc/sysrq-trigger", []byte{key}, 0); err != nil {
-		return fmt.Errorf("sysrq %c: %w", key, err)
-	}
+func (linux) Sync() error {
+	unix.Sync()
 	return nil
 }
+
+// Sysrq writes to /proc, which a switch of the root that failed may have moved already.
+func (linux) Sysrq(key byte) error {
+	err := os.WriteFile("/proc/sysrq-trigger", []byte{key}, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.WriteFile(newRoot+"/proc/sysrq-trigger", []byte{key}, 0)
+	}
+	return err
+}
+
+func (linux) PowerOff() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) }
 
 func (linux) RemountReadOnly(path string) error {
 	if err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {

@@ -6,7 +6,6 @@ package disk
 import (
 	"bytes"
 	"errors"
-	"math/rand/v2"
 	"testing"
 )
 
@@ -55,41 +54,91 @@ func TestPartitionTable(t *testing.T) {
 	if !bytes.Equal(got[tableOffset:tableOffset+16], want) {
 		t.Errorf("entry % x, want % x", got[tableOffset:tableOffset+16], want)
 	}
-	if k := ReadTable(got, sectors); k != TableOurs {
-		t.Errorf("own table read as %d", k)
+	if !isOurs(got) {
+		t.Error("own table is not recognised")
 	}
 	if _, err := WithPartition(boot, FirstSector+10); !errors.Is(err, ErrTooSmall) {
 		t.Errorf("small disk: %v", err)
 	}
 }
 
-func TestReadTable(t *testing.T) {
-	const sectors = 4 << 30 / SectorSize
-	blank := make([]byte, SectorSize)
-	signed := bytes.Clone(blank)
-	signed[510], signed[511] = 0x55, 0xaa
-	other := bytes.Clone(signed)
-	copy(other[tableOffset:], []byte{0x80, 0, 0, 0, 0x07, 0, 0, 0, 0, 8, 0, 0, 0, 0, 1, 0})
-	two, err := WithPartition(other, sectors)
+// builderHex0 is the table of builder-hex0's boot sector, with something in the place of its code.
+func builderHex0() []byte {
+	sector := bytes.Repeat([]byte{0xe8}, SectorSize)
+	copy(sector[tableOffset:], "\x80\x00\x02\x00\xb5\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff")
+	copy(sector[tableOffset+entrySize:510], make([]byte, 48))
+	sector[510], sector[511] = 0x55, 0xaa
+	return sector
+}
+
+// Only what is known to be free may be partitioned; everything else is refused, whatever it is.
+func TestRecognize(t *testing.T) {
+	ours, err := WithPartition(builderHex0(), 3<<30/SectorSize)
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(two[tableOffset+16:], other[tableOffset:tableOffset+16])
-	code := bytes.Clone(signed) // builder-hex0's boot sector: machine code in place of the table
-	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range 510 {
-		code[i] = byte(rng.Uint32()) | 1
+	at := func(offset int, data string) []byte {
+		head := make([]byte, HeadSize)
+		copy(head[offset:], data)
+		return head
 	}
+	table := func(entries ...string) []byte {
+		head := at(510, "\x55\xaa")
+		for i, e := range entries {
+			copy(head[tableOffset+i*entrySize:], e)
+		}
+		return head
+	}
+	linux := "\x00\xfe\xff\xff\x83\xfe\xff\xff\x00\x00\x20\x00\x00\x00\x40\x00"
+	windows := "\x80\x20\x21\x00\x07\xfe\xff\xff\x00\x08\x00\x00\x00\x00\x01\x00"
+	gpt := table("\x00\x00\x02\x00\xee\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff")
+	copy(gpt[512:], "EFI PART")
+	tail := make([]byte, TailSize)
+	lateGPT := bytes.Clone(tail)
+	copy(lateGPT[TailSize-SectorSize:], "EFI PART")
 	for _, tt := range []struct {
-		name   string
-		sector []byte
-		want   Table
+		name       string
+		head, tail []byte
+		want       Content
+		text       string
 	}{
-		{"blank", blank, TableNone}, {"signature only", signed, TableNone}, {"short", blank[:100], TableNone},
-		{"another system", other, TableOthers}, {"ours and another", two, TableOthers}, {"boot code", code, TableNone},
+		{"blank", make([]byte, HeadSize), tail, Blank, ""},
+		{"builder-hex0", at(0, string(builderHex0())), tail, BuilderHex0, ""},
+		{"builder-hex0 over an old GPT disk", at(0, string(builderHex0())), lateGPT, BuilderHex0, ""},
+		{"a bootstrap's disk", at(0, string(ours)), tail, Ours, ""},
+		{"ours and another", table(linux, windows), tail, Foreign, "a partition table"},
+		{"another system", table(windows), tail, Foreign, "a partition table"},
+		{"GPT with a protective entry beyond the disk", gpt, tail, Foreign, "a GPT partition table"},
+		{"only the second copy of a GPT", make([]byte, HeadSize), lateGPT, Foreign, "data"},
+		{"payload", at(0, "LBPAYLD1"), tail, Foreign, "a payload"},
+		{"ext4", at(1080, "\x53\xef"), tail, Foreign, "an ext2, ext3 or ext4 filesystem"},
+		{"btrfs", at(0x10040, "_BHRfS_M"), tail, Foreign, "a btrfs filesystem"},
+		{"ISO", at(32769, "CD001"), tail, Foreign, "an ISO 9660 image"},
+		{"LUKS", at(0, "LUKS\xba\xbe"), tail, Foreign, "a LUKS volume"},
+		{"LVM", at(512, "LABELONE"), tail, Foreign, "an LVM volume"},
+		{"swap", at(4086, "SWAPSPACE2"), tail, Foreign, "swap space"},
+		{"a boot sector", at(510, "\x55\xaa"), tail, Foreign, "a boot sector"},
+		{"one byte somewhere", at(777_777, "x"), tail, Foreign, "data"},
+		{"short", make([]byte, 100), tail, Foreign, "something smaller than a disk"},
 	} {
-		if got := ReadTable(tt.sector, sectors); got != tt.want {
-			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
+		got, text := Recognize(tt.head, tt.tail)
+		if got != tt.want || text != tt.text {
+			t.Errorf("%s: got %d %q, want %d %q", tt.name, got, text, tt.want, tt.text)
+		}
+		if got.MayPartition() != (tt.want != Foreign) {
+			t.Errorf("%s: may be partitioned: %v", tt.name, got.MayPartition())
 		}
 	}
+}
+
+// No bytes at all make Recognize fail, and only zeros are blank.
+func FuzzRecognize(f *testing.F) {
+	f.Add(builderHex0())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		head := make([]byte, HeadSize)
+		copy(head, data)
+		if got, _ := Recognize(head, make([]byte, TailSize)); got == Blank && !isZero(data[:min(len(data), HeadSize)]) {
+			t.Error("data counts as blank")
+		}
+	})
 }

@@ -27,6 +27,7 @@ const minSectors = 64 << 20 / SectorSize
 
 const (
 	tableOffset    = 446  // offset of the first of four 16-byte entries
+	entrySize      = 16   // bytes of one of them
 	linuxPartition = 0x83 // partition type "Linux"
 )
 
@@ -36,49 +37,26 @@ var (
 	ErrInUse    = errors.New("disk holds something else")
 )
 
-// Table says what a first sector holds.
-type Table int
-
-// What a first sector can hold.
-const (
-	TableNone   Table = iota // no partition table: a blank disk, or the boot sector of builder-hex0
-	TableOurs                // exactly the partition that WithPartition makes
-	TableOthers              // some other partition table
-)
-
-// ReadTable looks at a first sector of SectorSize bytes on a disk of that many sectors.
-//
-// builder-hex0's boot sector carries code where the partition table would be, with the same 0x55AA signature, so bytes
-// there are a table only if every entry that is not empty could be one: a status byte of 0x00 or 0x80, a type, and a
-// start and length inside the disk.
-func ReadTable(sector []byte, sectors uint64) Table {
-	if len(sector) < SectorSize || sector[510] != 0x55 || sector[511] != 0xaa {
-		return TableNone
-	}
-	var used int
-	for i := range 4 {
-		entry := sector[tableOffset+16*i : tableOffset+16*i+16]
-		if bytes.Equal(entry, make([]byte, 16)) {
-			continue
-		}
-		start, length := binary.LittleEndian.Uint32(entry[8:]), binary.LittleEndian.Uint32(entry[12:])
-		if entry[0]&0x7f != 0 || entry[4] == 0 || length == 0 || uint64(start)+uint64(length) > sectors {
-			return TableNone
-		}
-		used++
-	}
-	first := sector[tableOffset : tableOffset+16]
-	switch {
-	case used == 0:
-		return TableNone
-	case used == 1 && first[4] == linuxPartition && binary.LittleEndian.Uint32(first[8:]) == FirstSector:
-		return TableOurs
-	}
-	return TableOthers
+// isOurs reports whether a first sector holds exactly the table that WithPartition makes: one entry, type Linux, from
+// FirstSector on.
+func isOurs(sector []byte) bool {
+	table := sector[tableOffset : tableOffset+4*entrySize]
+	return sector[510] == 0x55 && sector[511] == 0xaa && table[4] == linuxPartition &&
+		binary.LittleEndian.Uint32(table[8:]) == FirstSector && isZero(table[entrySize:])
 }
 
+// isBuilderHex0 reports whether a first sector is that of a builder-hex0 image. Its source, builder-hex0-x86-stage1.hex0,
+// puts one entry into the table so that firmware takes the disk for bootable: active, type 0xB5, from sector 1 to
+// beyond every disk.
+func isBuilderHex0(sector []byte) bool {
+	entry := []byte{0x80, 0x00, 0x02, 0x00, 0xb5, 0xff, 0xff, 0xff, 0x01, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff}
+	return sector[510] == 0x55 && sector[511] == 0xaa && bytes.Equal(sector[tableOffset:tableOffset+entrySize], entry)
+}
+
+func isZero(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }
+
 // WithPartition returns a copy of a first sector with one Linux partition from FirstSector to the end of a disk of that
-// many sectors. The boot code in the sector stays.
+// many sectors (of 2 TiB at most, which is what a DOS table can say). The boot code in the sector stays.
 func WithPartition(sector []byte, sectors uint64) ([]byte, error) {
 	if len(sector) != SectorSize {
 		return nil, fmt.Errorf("first sector of %d bytes, want %d", len(sector), SectorSize)
@@ -89,7 +67,7 @@ func WithPartition(sector []byte, sectors uint64) ([]byte, error) {
 	}
 	out := bytes.Clone(sector)
 	table := out[tableOffset:]
-	clear(table[:64])
+	clear(table[:4*entrySize])
 	// CHS addresses are set to the value for "beyond CHS"; every kernel since 2.2 reads the LBA fields.
 	copy(table, []byte{0, 0xfe, 0xff, 0xff, linuxPartition, 0xfe, 0xff, 0xff})
 	binary.LittleEndian.PutUint32(table[8:], FirstSector)

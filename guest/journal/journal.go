@@ -5,7 +5,8 @@
 // object each, in an append-only file.
 //
 // Append returns only after fsync, so a line that was written is there after a power cut; a last line that was cut
-// short is ignored and overwritten. The journal says what has happened and decides nothing: State is a plain value.
+// short is ignored and overwritten. A line that cannot be read tells nothing and is passed over: at worst a step is run
+// once more. The journal says what has happened and decides nothing: State is a plain value.
 // Called by package guest; the host reads a journal with Read.
 package journal
 
@@ -27,36 +28,38 @@ type State struct {
 	Started string          // ID of a step that was started and has no end: it was cut short
 	Failed  string          // ID of the step whose last end was a failure
 	Result  event.Status    // StatusOK or StatusFailed once a run is over, otherwise ""
-	Boot    string          // boot ID of the last plan event: a journal goes on after switch_root, and after a reboot
-	Seq     uint64          // number of the last event
+	Bad     int             // lines that could not be read
 	Size    int64           // bytes of whole lines
 }
 
-// Read reads a journal. A cut last line is left out; a malformed line in the middle is an error with its number.
+// Read reads a journal. A cut last line is left out.
 func Read(r io.Reader) (State, error) {
 	s := State{Done: make(map[string]bool)}
 	in := bufio.NewReaderSize(r, event.MaxLine+2)
-	for n := 1; ; n++ {
+	var long int64 // bytes so far of a line that is too long
+	for {
 		line, err := in.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
 			return s, nil
 		case errors.Is(err, bufio.ErrBufferFull):
-			return s, fmt.Errorf("journal line %d: %w", n, event.ErrTooLong)
+			long += int64(len(line))
+			continue
 		case err != nil:
-			return s, fmt.Errorf("read journal line %d: %w", n, err)
+			return s, fmt.Errorf("read journal: %w", err)
 		}
+		s.Size += long + int64(len(line))
 		e, err := event.Decode(line)
-		if err != nil {
-			return s, fmt.Errorf("journal line %d: %w", n, err)
+		if err != nil || long > 0 {
+			s.Bad++
+		} else {
+			s.add(e)
 		}
-		s.Size += int64(len(line))
-		s.add(e)
+		long = 0
 	}
 }
 
 func (s *State) add(e event.Event) {
-	s.Seq = e.Seq
 	switch e.Kind {
 	case event.KindStep:
 		switch e.Status {
@@ -72,13 +75,14 @@ func (s *State) add(e event.Event) {
 	case event.KindDone:
 		s.Result = e.Status
 	case event.KindPlan:
-		s.Result, s.Boot = "", e.Name // a new run, or the same one going on
+		s.Result = "" // a new run, or the same one going on
 	}
 }
 
 // Journal is an open journal.
 type Journal struct {
 	file *os.File
+	size int64 // bytes of whole lines
 }
 
 // Open opens or creates the journal at path, with the directories above it, and reads its state.
@@ -94,13 +98,10 @@ func Open(path string) (*Journal, State, error) {
 	if err == nil {
 		err = f.Truncate(state.Size)
 	}
-	if err == nil {
-		_, err = f.Seek(state.Size, io.SeekStart)
-	}
 	if err != nil {
 		return nil, State{}, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
-	return &Journal{file: f}, state, nil
+	return &Journal{file: f, size: state.Size}, state, nil
 }
 
 // Append adds an event and returns when it is on stable storage.
@@ -112,12 +113,13 @@ func (j *Journal) Append(e event.Event) error {
 	if bytes.Count(line, []byte{'\n'}) != 1 {
 		return fmt.Errorf("journal %s event: more than one line", e.Kind)
 	}
-	if _, err := j.file.Write(line); err != nil {
-		return fmt.Errorf("append to journal: %w", err)
+	if _, err := j.file.WriteAt(line, j.size); err != nil { // no part of it may stand before the next line
+		return errors.Join(fmt.Errorf("append to journal: %w", err), j.file.Truncate(j.size))
 	}
 	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("sync journal: %w", err)
 	}
+	j.size += int64(len(line))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,13 +80,66 @@ func TestReadCutAnywhere(t *testing.T) {
 	}
 }
 
+// Lines that cannot be read are counted and passed over; what stands around them counts.
 func TestReadMalformed(t *testing.T) {
-	if _, err := Read(strings.NewReader("{}\n")); !errors.Is(err, event.ErrMalformed) {
-		t.Errorf("empty object: %v", err)
+	for name, bad := range map[string]string{
+		"not an event": "{}\n", "a kind of a later version": `{"kind":"mood"}` + "\n", "binary": "\x00\xff\n",
+		"too long": strings.Repeat("x", 3*event.MaxLine) + "\n",
+	} {
+		data := append(text(t, step("a", "start")), bad...)
+		data = append(data, text(t, step("a", "ok"), step("b", "start"))...)
+		got, err := Read(bytes.NewReader(data))
+		want := State{Done: map[string]bool{"a": true}, Started: "b", Bad: 1, Size: int64(len(data))}
+		if d := cmp.Diff(want, got); d != "" || err != nil {
+			t.Errorf("%s: %v (-want +got)\n%s", name, err, d)
+		}
 	}
-	if _, err := Read(strings.NewReader(strings.Repeat("x", event.MaxLine+10) + "\n")); !errors.Is(err, event.ErrTooLong) {
-		t.Errorf("long line: %v", err)
+}
+
+// A full disk leaves no part of a line, and the journal can be used again when there is room.
+func TestAppendOnFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, _, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer j.Close()
+	if err := j.Append(step("a", "start")); err != nil {
+		t.Fatal(err)
+	}
+	whole := j.file
+	if j.file, err = os.OpenFile("/dev/full", os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(step("a", "ok")); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+	j.file = whole
+	if err := j.Append(step("a", "failed")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if s, err := Read(f); err != nil || s.Failed != "a" || s.Bad != 0 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	line, err := event.Encode(step("a", "ok"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(line)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Read(bytes.NewReader(data))
+		if err != nil || s.Size > int64(len(data)) {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
 }
 
 func TestAppendAfterCut(t *testing.T) {

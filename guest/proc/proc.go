@@ -38,8 +38,9 @@ func (s Status) String() string {
 	return fmt.Sprintf("exit status %d", s.Exit)
 }
 
-// Spec is one process to start. Path is absolute; Files become the descriptors 0, 1, 2. The process leads a session and
-// a process group of its own, so that its whole family can be signalled.
+// Spec is one process to start. Path is absolute; Files become the descriptors 0, 1, 2. The process leads a process
+// group of its own, so that its whole family can be signalled. It leads no session: a session leader would make the
+// first terminal that it opens its controlling one, and its end would hang up what it has left in the background.
 type Spec struct {
 	Path  string
 	Args  []string // with argv[0]
@@ -54,7 +55,7 @@ type Process struct {
 	status chan Status
 }
 
-// Pid is the process ID, which is also the ID of its session and process group.
+// Pid is the process ID, which is also the ID of its process group.
 func (p *Process) Pid() int { return p.pid }
 
 // Signal sends a signal to the whole process group. A group that is gone already is no error.
@@ -65,35 +66,37 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
+// ErrUnkillable says that a process has not ended after SIGKILL: it hangs in the kernel, on a disk that has died.
+var ErrUnkillable = errors.New("the process does not end after SIGKILL")
+
 // Wait waits for the end of the process. When ctx ends first, the process group gets SIGTERM, after grace SIGKILL, and
-// Wait returns ctx's error together with the status.
+// Wait returns ctx's error together with the status; after another grace, it returns ErrUnkillable.
 func (p *Process) Wait(ctx context.Context, grace time.Duration) (Status, error) {
 	select {
 	case s := <-p.status:
 		return s, nil
 	case <-ctx.Done():
 	}
-	if err := p.Signal(syscall.SIGTERM); err != nil {
-		return Status{}, err
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if err := p.Signal(sig); err != nil {
+			return Status{}, err
+		}
+		timer := time.NewTimer(grace)
+		select {
+		case s := <-p.status:
+			timer.Stop()
+			_ = p.Signal(syscall.SIGKILL) // what is left of its group
+			return s, ctx.Err()
+		case <-timer.C:
+		}
 	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case s := <-p.status:
-		return s, ctx.Err()
-	case <-timer.C:
-	}
-	if err := p.Signal(syscall.SIGKILL); err != nil {
-		return Status{}, err
-	}
-	return <-p.status, ctx.Err()
+	return Status{}, fmt.Errorf("process %d: %w", p.pid, ErrUnkillable)
 }
 
 // Reaper owns wait4(-1). Make one with NewReaper and give Run a goroutine before anything is started.
 type Reaper struct {
 	mu      sync.Mutex
 	waiting map[int]*Process
-	orphans int
 	kick    chan os.Signal
 }
 
@@ -117,13 +120,6 @@ func (r *Reaper) Run(ctx context.Context) {
 	}
 }
 
-// Orphans is the number of processes reaped so far that nobody here had started.
-func (r *Reaper) Orphans() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.orphans
-}
-
 // reap collects everything that has ended. The lock spans wait4 and the look-up, as it spans fork and registration in
 // Start: a child that ends at once is never taken for an orphan.
 func (r *Reaper) reap() {
@@ -140,8 +136,7 @@ func (r *Reaper) reap() {
 		}
 		p, ours := r.waiting[pid]
 		if !ours {
-			r.orphans++
-			continue
+			continue // an orphan
 		}
 		delete(r.waiting, pid)
 		p.status <- statusOf(ws)
@@ -164,7 +159,7 @@ func (r *Reaper) Start(s Spec) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := syscall.ForkExec(s.Path, s.Args, &syscall.ProcAttr{
-		Dir: s.Dir, Env: s.Env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: s.Dir, Env: s.Env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Path, err)

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/u-root/u-root/pkg/mount"
+	"golang.org/x/sys/unix"
+
+	"kindling/guest/disk"
+)
+
+// resume goes on with the run on a disk of this machine when the kernel command line asks for it: a run that was moved
+// to disk and then cut short cannot be booted from that disk before a boot loader is on it. It returns at once when it
+// is not asked for, or when this already is the disk.
+func (a *agent) resume(ctx context.Context) error {
+	inMemory, err := mount.IsTmpRamfs("/")
+	if err != nil || !a.cmdline.resume || !inMemory {
+		return err
+	}
+	began := time.Now()
+	for {
+		part, err := findRun()
+		if err != nil {
+			return err
+		}
+		if part.Part != 0 {
+			a.note("going on with the run on %s", part)
+			if _, err := mount.Mount(part.Path(), newRoot, "ext4", "", 0); err != nil {
+				return err
+			}
+			a.switchTo = newRoot
+			return a.switchRoot(ctx)
+		}
+		if time.Since(began) > wrongPatience {
+			return fmt.Errorf("%s: no disk holds a run to go on with", paramResume)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(diskPoll):
+		}
+	}
+}
+
+// findRun looks for a partition with a run on it; the zero Name if there is none yet.
+func findRun() (disk.Name, error) {
+	if err := makeDir(newRoot); err != nil {
+		return disk.Name{}, err
+	}
+	names, err := listDisks()
+	if err != nil {
+		return disk.Name{}, err
+	}
+	for _, n := range names {
+		if n.Part == 0 {
+			continue
+		}
+		if holds, err := holdsRun(n); err == nil && holds {
+			return n, nil
+		}
+	}
+	return disk.Name{}, nil
+}
+
+// holdsRun reports whether a partition has an ext4 filesystem with a journal of ours. It is mounted for that, read-only
+// and without its own journal being replayed.
+func holdsRun(part disk.Name) (holds bool, err error) {
+	if kind, _, err := mount.FSFromBlock(part.Path()); err != nil || kind != "ext4" {
+		return false, nil // what cannot be read, or is no filesystem, holds no run
+	}
+	at := home + "/look"
+	if err := makeDir(at); err != nil {
+		return false, err
+	}
+	if _, err := mount.Mount(part.Path(), at, "ext4", "noload", unix.MS_RDONLY); err != nil {
+		return false, nil // what cannot be mounted is nothing to go on with
+	}
+	defer func() { err = errors.Join(err, mount.Unmount(at, false, false)) }()
+	for _, name := range []string{journalPath, planConfig, selfPath} {
+		if _, err := os.Stat(filepath.Join(at, name)); errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
