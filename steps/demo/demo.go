@@ -64,7 +64,7 @@ type Distfile struct {
 }
 
 // Distfiles packs the sources of the packages, one plain tar each: the same bytes everywhere, whose sha256 stands in
-// the packages' sources files. They are a few kilobytes and so held in memory.
+// the packages' sources files. They are small, and so held in memory.
 func Distfiles() ([]Distfile, error) {
 	entries, err := fs.ReadDir(files, "distfiles")
 	if err != nil {
@@ -78,7 +78,23 @@ func Distfiles() ([]Distfile, error) {
 		}
 		out = append(out, Distfile{Name: e.Name() + ".tar", Data: data})
 	}
-	return out, nil
+	return append(out, Distfile{Name: "tinder-1.0-check.bin", Data: noise(checkSize)}), nil
+}
+
+// checkSize is the size of the file that tinder's package checks itself with, in bytes: enough for an import to be more
+// than one buffer.
+const checkSize = 3 << 20
+
+// noise gives n bytes of the 32-bit linear congruential generator x' = 1664525 x + 1013904223 (Numerical Recipes), the
+// highest byte of each value.
+func noise(n int) []byte {
+	out := make([]byte, n)
+	var x uint32
+	for i := range out {
+		x = x*1664525 + 1013904223
+		out[i] = byte(x >> 24)
+	}
+	return out
 }
 
 // pack makes a tar of one folder of distfiles.

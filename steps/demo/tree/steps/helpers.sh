@@ -26,7 +26,10 @@ unpack_sources() {
     # shellcheck disable=SC2034
     while read -r type url sum name; do
         name=${name:-${url##*/}}
-        tar --no-same-owner -xf "${DISTFILES}/${name}"
+        case "${name}" in
+            *.tar) tar --no-same-owner -xf "${DISTFILES}/${name}" ;;
+            *) cp "${DISTFILES}/${name}" . ;;
+        esac
     done < "${SRCDIR}/$1/sources"
 }
 

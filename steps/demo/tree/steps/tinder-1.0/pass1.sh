@@ -7,7 +7,8 @@
 src_compile() {
     cd tinder-1.0 || return
     tcc -o tinder tinder.c
-    ./tinder tinder.c
+    ./tinder ../tinder-1.0-check.bin | tee sum
+    [ "$(cut -d' ' -f1,2 sum)" = "3895cbb9 3145728" ]
 }
 
 src_install() {
