@@ -485,15 +485,20 @@ func TestChoosePayload(t *testing.T) {
 	}
 }
 
-func TestEarlyCount(t *testing.T) {
+func TestFileCount(t *testing.T) {
+	count := func(value string) (int, error) {
+		c := &steps.Config{}
+		c.Set("N", value)
+		return fileCount(c, "N")
+	}
 	for value, want := range map[string]int{"": 0, "0": 0, "62": 62} {
-		if got, err := earlyCount(value); got != want || err != nil {
+		if got, err := count(value); got != want || err != nil {
 			t.Errorf("%q: %d, %v", value, got, err)
 		}
 	}
 	for _, bad := range []string{"-1", "x", "99999999999", "1.5"} {
-		if _, err := earlyCount(bad); err == nil {
-			t.Errorf("%q was accepted", bad)
+		if _, err := count(bad); err == nil || !strings.Contains(err.Error(), "N=") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

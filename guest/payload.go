@@ -18,6 +18,7 @@ import (
 	"kindling/guest/disk"
 	"kindling/internal/event"
 	"kindling/internal/payload"
+	"kindling/steps"
 )
 
 const (
@@ -36,7 +37,7 @@ type candidate struct {
 // importEarly imports what is needed before `jump: linux`. Under Fiwix the C program does it; here it is for plans
 // that import on Linux at once.
 func importEarly(ctx context.Context, j *job) error {
-	early, err := earlyCount(j.config.Get("PAYLOAD_EARLY_COUNT"))
+	early, err := fileCount(j.config, "PAYLOAD_EARLY_COUNT")
 	if err != nil {
 		return err
 	}
@@ -46,22 +47,29 @@ func importEarly(ctx context.Context, j *job) error {
 	return j.importPayload(ctx, payload.ImportOptions{Count: early})
 }
 
-// importRest imports the late part straight to its place on the disk.
+// importRest imports the late part straight to its place on the disk. Early files that Linux needs again stand last in
+// the early part, so the late part may begin before the early one ends.
 func importRest(ctx context.Context, j *job) error {
-	early, err := earlyCount(j.config.Get("PAYLOAD_EARLY_COUNT"))
+	key := "PAYLOAD_REST_SKIP"
+	if j.config.Get(key) == "" {
+		key = "PAYLOAD_EARLY_COUNT"
+	}
+	skip, err := fileCount(j.config, key)
 	if err != nil {
 		return err
 	}
-	return j.importPayload(ctx, payload.ImportOptions{Skip: early})
+	return j.importPayload(ctx, payload.ImportOptions{Skip: skip})
 }
 
-func earlyCount(value string) (int, error) {
+// fileCount is a number of files in the configuration, 0 if it is not set.
+func fileCount(config *steps.Config, key string) (int, error) {
+	value := config.Get(key)
 	if value == "" {
 		return 0, nil
 	}
 	n, err := strconv.ParseUint(value, 10, 31)
 	if err != nil {
-		return 0, fmt.Errorf("PAYLOAD_EARLY_COUNT=%q in %s: want a number of files", value, configPath)
+		return 0, fmt.Errorf("%s=%q in %s: want a number of files", key, value, configPath)
 	}
 	return int(n), nil
 }
