@@ -1,0 +1,192 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package tree opens a live-bootstrap checkout and lists what is in it: sorted, with links followed, and confined to the
+// checkout.
+//
+// It never writes, and it decides nothing about media. It is called by host/assemble and by the verbs of cmd/host that
+// take --tree.
+package tree
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// KexecFiwix is the program that starts Fiwix, and KexecFiwixSHA256 the sha256 of the baseline that Kindling is tested
+// with (live-bootstrap 984b8322). Kindling never changes it.
+const (
+	KexecFiwix       = "steps/kexec-fiwix-1.0/src/kexec-fiwix.c"
+	KexecFiwixSHA256 = "34f6049c12e470e11f873bb46ef67ccfcb6bec5f7e913ea2ed6089dfff7fb3dc"
+)
+
+// The folders of a checkout.
+const (
+	Steps       = "steps"
+	Seed        = "seed"
+	Stage0      = "seed/stage0-posix"
+	BuilderHex0 = "builder-hex0"
+	Distfiles   = "distfiles" // where rootfs.py keeps them
+)
+
+// Errors that callers tell apart.
+var (
+	ErrShape = errors.New("not a complete live-bootstrap checkout")
+	ErrEntry = errors.New("file that no medium can carry")
+)
+
+// Limits of one listing. The tree has about 2,000 files in 12 levels; a link that leads upwards ends at MaxDepth.
+const (
+	MaxEntries = 1 << 20
+	MaxDepth   = 64
+)
+
+// Tree is an open checkout.
+type Tree struct {
+	dir  string
+	root *os.Root
+}
+
+// Open opens the checkout in dir so that nothing outside of it can be read through it. It only looks for the manifest:
+// Require checks what a medium needs besides.
+func Open(dir string) (*Tree, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open tree: %w", err)
+	}
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return nil, fmt.Errorf("open tree: %w", err)
+	}
+	t := &Tree{dir: abs, root: root}
+	if err := t.Require(Steps + "/manifest"); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return t, nil
+}
+
+// Dir is the absolute path of the checkout.
+func (t *Tree) Dir() string { return t.dir }
+
+// FS is the checkout as a file system. It ends with Close.
+func (t *Tree) FS() fs.FS { return t.root.FS() }
+
+// Close ends the use of the tree.
+func (t *Tree) Close() error { return t.root.Close() }
+
+// Require reports, as an error that wraps ErrShape, the first of the given files or folders that is missing, or that is
+// a folder with nothing in it, as that of a submodule that was not fetched.
+func (t *Tree) Require(names ...string) error {
+	for _, name := range names {
+		info, err := t.root.Stat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("tree %s: %w: there is no %s: name the top folder of a checkout, and fetch its submodules "+
+				"(git submodule update --init --recursive)", t.dir, ErrShape, name)
+		case err != nil:
+			return fmt.Errorf("tree %s: %w", t.dir, err)
+		case !info.IsDir():
+			continue
+		}
+		entries, err := fs.ReadDir(t.FS(), name)
+		if err != nil {
+			return fmt.Errorf("tree %s: %w", t.dir, err)
+		}
+		if len(entries) == 0 {
+			return fmt.Errorf("tree %s: %w: %s is empty: fetch the submodules (git submodule update --init --recursive)",
+				t.dir, ErrShape, name)
+		}
+	}
+	return nil
+}
+
+// SHA256 is the sha256 of a file of the tree in lower-case hex.
+func (t *Tree) SHA256(name string) (string, error) {
+	f, err := t.root.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("tree %s: %w", t.dir, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("tree %s: read %s: %w", t.dir, name, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// Entry is a file or a folder.
+type Entry struct {
+	Path string // relative to what was listed, with slashes
+	Dir  bool
+	Exec bool  // somebody may execute it
+	Size int64 // in bytes; 0 for a folder
+}
+
+// List lists everything below the folder name of fsys, in byte order of the paths, each folder before what is in it. The
+// folder itself is not in the list. Links are followed, as rootfs.py's copies do. Errors name the file: those of fsys, a
+// link that leads nowhere or out of fsys, and ErrEntry for devices, pipes, sockets, links that lead in circles, and
+// names with a control character.
+func List(fsys fs.FS, name string) ([]Entry, error) {
+	l := &lister{fsys: fsys, base: name}
+	if err := l.dir("", 0); err != nil {
+		return nil, err
+	}
+	return l.entries, nil
+}
+
+type lister struct {
+	fsys    fs.FS
+	base    string
+	entries []Entry
+}
+
+func (l *lister) dir(rel string, depth int) error {
+	full := path.Join(l.base, rel)
+	if depth > MaxDepth {
+		return fmt.Errorf("list %s: %w: more than %d folders in one another: a link leads in a circle", full, ErrEntry, MaxDepth)
+	}
+	entries, err := fs.ReadDir(l.fsys, full)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", full, err)
+	}
+	for _, e := range entries {
+		if err := l.entry(path.Join(rel, e.Name()), e, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lister) entry(rel string, e fs.DirEntry, depth int) error {
+	full := path.Join(l.base, rel)
+	if i := strings.IndexFunc(e.Name(), func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		return fmt.Errorf("list %q: %w: a control character in its name", full, ErrEntry)
+	}
+	info, err := e.Info()
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		info, err = fs.Stat(l.fsys, full)
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", full, err)
+	}
+	if len(l.entries) >= MaxEntries {
+		return fmt.Errorf("list %s: %w: more than %d files", l.base, ErrEntry, MaxEntries)
+	}
+	switch {
+	case info.IsDir():
+		l.entries = append(l.entries, Entry{Path: rel, Dir: true})
+		return l.dir(rel, depth+1)
+	case info.Mode().IsRegular():
+		l.entries = append(l.entries, Entry{Path: rel, Exec: info.Mode()&0o111 != 0, Size: info.Size()})
+		return nil
+	}
+	return fmt.Errorf("list %s: %w: it is neither a file nor a folder", full, ErrEntry)
+}
