@@ -37,6 +37,7 @@ const (
 	causeLimit
 	causeFlood
 	causeInterrupt
+	causeSign // of Options.Signs
 )
 
 // phase and step are what the guest has told of one, by the host's clock.
@@ -84,6 +85,9 @@ type Judge struct {
 	stamps     bool   // the kernel writes time stamps on the console
 	suspect    string // a console line that would explain a silent end
 	failPhase  string
+	words      lastWords // before the first event
+	signSeen   Sign      // with causeSign
+	signMore   string    // the line behind it
 
 	seq     uint64
 	counts  Counts
@@ -161,6 +165,7 @@ func (j *Judge) Console(now time.Time, line string) {
 		j.logLine = line
 	}
 	j.milestone(line)
+	j.early(line)
 	j.stamps = j.stamps || stamped(line)
 	switch said := kernelSays(line, j.stamps); {
 	case said.panic != "" && j.panicAt.IsZero():
@@ -232,6 +237,8 @@ func (j *Judge) StopWanted() bool {
 			return j.now.Sub(j.panicAt) >= j.o.PanicGrace
 		}
 		return j.now.Sub(j.decided) >= j.o.PowerOff
+	case causeSign:
+		return j.now.Sub(j.decided) >= j.o.PanicGrace
 	}
 	return true
 }

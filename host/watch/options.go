@@ -39,6 +39,7 @@ type Options struct {
 	Patience time.Duration // for phases without a rule of their own
 	Scale    float64       // multiplies every Patience; for TCG
 	Limit    time.Duration // for the whole run, not scaled; 0: none
+	Signs    []Sign        // console lines that end a run before its first event
 
 	PowerOff   time.Duration // from the final event to the end of QEMU
 	PanicGrace time.Duration // from a kernel panic to stopping QEMU: for the rest of its text

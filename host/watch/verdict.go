@@ -51,6 +51,8 @@ func (j *Judge) Finish(now time.Time, exit, said string) Verdict {
 		v.Line += "; the guest had reported success before"
 	case j.cause == causeDone:
 		j.doneVerdict(&v, exit)
+	case j.cause == causeSign:
+		j.signVerdict(&v)
 	case j.cause == causeInterrupt:
 		v.Result = report.ResultInterrupted
 		v.Line = "interrupted" + j.where()
