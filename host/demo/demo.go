@@ -186,7 +186,7 @@ func (o Options) cut(m *Media, entries []payload.Entry) error {
 
 // initramfs writes what the kernel unpacks: userland, modules, the tree, the agent as /init.
 func (o Options) initramfs(ctx context.Context, userland debian.Tree, m *Media) (Image, error) {
-	modules, err := m.Kernel.Modules(debian.DefaultModules())
+	modules, err := m.Kernel.Modules(slices.Concat(debian.DefaultModules(), debian.StorageModules()))
 	if err != nil {
 		return Image{}, err
 	}

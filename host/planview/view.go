@@ -2,13 +2,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // Package planview shows a steps.Plan to people (Text) and to programs (JSON): what will run where, which distfile
-// travels on which medium, and the totals.
+// travels on which medium, the totals, and the budgets.
 //
 // It decides nothing and reads nothing; it is called by "kindling plan". The field names of View's JSON form are stable:
 // fields are added, never renamed, and Version counts what is changed otherwise.
 package planview
 
 import (
+	"kindling/host/budget"
 	"kindling/steps"
 )
 
@@ -22,6 +23,8 @@ type Facts struct {
 	Media steps.MediaOptions
 	// Payload says that there will be a payload image.
 	Payload bool
+	// Budgets are the early kernels' limits; nil: no early kernel runs.
+	Budgets *budget.Report
 	// Warnings are the lines about options; those of the plan are added to them.
 	Warnings []string
 }
@@ -39,8 +42,12 @@ type View struct {
 	Kernels   []Stretch  `json:"kernels"`   // in the order in which they run
 	Steps     []Step     `json:"steps"`     // in the order in which they run
 	Distfiles []Distfile `json:"distfiles"` // in the order in which they are needed
+	Budgets   *Budgets   `json:"budgets"`   // the early kernels' limits; null: no early kernel runs
 	Warnings  []string   `json:"warnings"`
 }
+
+// Budgets are the limits of the early kernels and what is used of them; package budget has the names.
+type Budgets = budget.Report
 
 // Variable is one line of bootstrap.cfg as it will be rewritten, with all defines.
 type Variable struct {
@@ -121,7 +128,7 @@ func New(p *steps.Plan, facts Facts) (*View, error) {
 	v := &View{
 		Version: Version, Tree: facts.Tree, Root: p.Root, Mode: facts.Mode,
 		Counts: counts(p.Counts()), Kernels: stretches(p.Steps), Media: totals(files),
-		Config: []Variable{}, Steps: []Step{}, Distfiles: []Distfile{}, Warnings: []string{},
+		Config: []Variable{}, Steps: []Step{}, Distfiles: []Distfile{}, Budgets: facts.Budgets, Warnings: []string{},
 	}
 	for _, variable := range p.Config.Variables() {
 		v.Config = append(v.Config, Variable(variable))
@@ -136,6 +143,9 @@ func New(p *steps.Plan, facts Facts) (*View, error) {
 		v.Payload = newPayload(files, facts.Media.PayloadStage)
 	}
 	v.Warnings = append(append(v.Warnings, facts.Warnings...), p.Warnings...)
+	if facts.Budgets != nil {
+		v.Warnings = append(v.Warnings, facts.Budgets.Warnings...)
+	}
 	return v, nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/budget"
 	"kindling/host/planview"
 	"kindling/steps"
 )
@@ -56,7 +57,7 @@ func TestView(t *testing.T) {
 	}{
 		{"payload", planview.Facts{
 			Tree: "/tree", Mode: "qemu", Payload: true, Warnings: []string{"something about options"},
-			Media: steps.MediaOptions{ExternalSources: true, Payload: true},
+			Media: steps.MediaOptions{ExternalSources: true, Payload: true}, Budgets: smallBudgets(),
 		}},
 		{"network", planview.Facts{Tree: "/tree", Mode: "bare-metal"}},
 	}
@@ -74,6 +75,31 @@ func TestView(t *testing.T) {
 				t.Errorf("the JSON form does not parse: %v", err)
 			}
 		})
+	}
+}
+
+// smallBudgets has a row of each certainty.
+func smallBudgets() *budget.Report {
+	number := func(n int64) *int64 { return &n }
+	return &budget.Report{
+		Rows: []budget.Row{
+			{
+				ID: "builder-hex0.files", Kernel: "builder-hex0", What: "files", Unit: "files", Limit: 14_332,
+				LimitBasis: budget.FromTree, LimitSource: "builder-hex0/README.md:1", Known: number(2), Used: number(20),
+				Left: number(14_312), Certainty: budget.Estimate, UsedSource: "a document", Verdict: budget.OK, Advice: "less",
+			},
+			{
+				ID: "builder-hex0.parents", Kernel: "builder-hex0", What: "parents", Unit: "bytes", Limit: 603_979_775,
+				LimitBasis: budget.Assumed, LimitSource: "a document", Certainty: budget.Unknown, Verdict: budget.NotKnown,
+			},
+			{
+				ID: "fiwix.import", Kernel: "fiwix", What: "import", Unit: "bytes", Limit: 1000, LimitBasis: budget.FromTree,
+				LimitSource: "fiwix.sh:2", Known: number(1001), Used: number(1001), Left: number(-1),
+				Certainty: budget.AtLeast, AtLeast: true, Verdict: budget.Over,
+			},
+		},
+		Largest: []budget.Item{{Path: "/external/distfiles/a", Size: 1000}}, Unknown: []string{"/external/distfiles/b"},
+		Warnings: []string{"budget: the size of 1 file is not known"},
 	}
 }
 

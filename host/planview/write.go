@@ -30,6 +30,11 @@ func (v *View) Text(w io.Writer) error {
 	v.textSteps(&out)
 	v.textDistfiles(&out)
 	v.textTotals(&out)
+	if v.Budgets != nil {
+		out.WriteByte('\n')
+		_ = v.Budgets.Text(&out) // into memory
+		out.WriteByte('\n')
+	}
 	for _, warning := range v.Warnings {
 		fmt.Fprintf(&out, "warning: %s\n", warning)
 	}

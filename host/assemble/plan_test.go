@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package assemble_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindling/host/assemble"
+	"kindling/host/options"
+	"kindling/host/tree"
+)
+
+// TestPlan has one golden file for each way to assemble: every medium with every entry, the configuration, the
+// instructions.
+func TestPlan(t *testing.T) {
+	s, repo := makeTree(t, t.TempDir(), usualShape()), makeRepo(t)
+	before := readFolder(t, s.tree, true)
+	for _, c := range modeCases(repo) {
+		t.Run(c.name, func(t *testing.T) {
+			golden(t, filepath.Join("plan", c.name+".txt"), describe(c.plan(t, s)))
+		})
+	}
+	if diff := cmp.Diff(before, readFolder(t, s.tree, true)); diff != "" {
+		t.Errorf("planning changed the tree (-before +after):\n%s", diff)
+	}
+}
+
+// describe writes an assembly as text without anything of this host.
+func describe(a *assemble.Assembly) string {
+	var out strings.Builder
+	for i := range a.Media {
+		m := &a.Media[i]
+		fmt.Fprintf(&out, "medium %s: %s in %q, %d bytes\n", m.Name, m.Format, m.File, m.Size)
+		for _, e := range m.Entries {
+			kind := "  "
+			switch {
+			case e.Dir:
+				kind = "d "
+			case e.Exec:
+				kind = "x "
+			}
+			checked := ""
+			if e.SHA256 != "" {
+				checked = " checked"
+			}
+			fmt.Fprintf(&out, "  %s%s %d%s\n", kind, e.Path, e.Size, checked)
+		}
+	}
+	fmt.Fprintf(&out, "bootstrap.cfg:\n%s", a.Config.Bytes())
+	if a.Payload != nil {
+		fmt.Fprintf(&out, "payload: %d files, early %d (%d bytes, end %d), rest %d from %d\n", a.Payload.Files,
+			a.Payload.Early, a.Payload.EarlyBytes, a.Payload.EarlyEnd, a.Payload.Rest, a.Payload.RestSkip)
+	}
+	for _, line := range a.Instructions("/out") {
+		fmt.Fprintln(&out, line)
+	}
+	for _, w := range a.Warnings {
+		fmt.Fprintln(&out, "warning:", w)
+	}
+	return out.String()
+}
+
+func TestRefused(t *testing.T) {
+	repo := makeRepo(t)
+	all := bare(func(o *options.Rootfs) { o.ExternalSources = true })
+	tests := []struct {
+		name   string
+		spoil  func(t *testing.T, s *small, o *assemble.Options)
+		is     error
+		within string
+	}{
+		{"no mode", func(_ *testing.T, _ *small, o *assemble.Options) { o.Boot.BareMetal = false }, nil, "no mode"},
+		{"preseed with a payload", func(_ *testing.T, _ *small, o *assemble.Options) { o.Boot.EarlyPreseed = "x.tar" }, nil,
+			"--early-preseed and a payload exclude each other"},
+		{"no importer", func(_ *testing.T, _ *small, o *assemble.Options) { o.Importer = nil }, nil, "source of payload-import"},
+		{"initramfs", func(_ *testing.T, _ *small, o *assemble.Options) { o.Initramfs = true }, nil, "--initramfs"},
+		{"no tree", func(_ *testing.T, _ *small, o *assemble.Options) { o.Tree += "x" }, os.ErrNotExist, "open tree"},
+		{"no agent", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = "/nonexistent" }, os.ErrNotExist, "--agent=off"},
+		{"agent is a folder", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = repo }, assemble.ErrSource, "agent"},
+		{"no manifest", remove("steps/manifest"), tree.ErrShape, "steps/manifest"},
+		{"empty submodule", empty("seed/stage0-posix"), tree.ErrShape, "submodules"},
+		{"no builder-hex0", remove("builder-hex0"), tree.ErrShape, "builder-hex0"},
+		{"missing distfiles", remove("distfiles/make-1.0.tar.bz2"), assemble.ErrMissing, "1 distfiles are missing (make-1.0.tar.bz2)"},
+		{"stage1 is no hex0", replace("builder-hex0/builder-hex0-x86-stage1.hex0", "zz\n"), assemble.ErrHex0, "line 1"},
+		{"stage1 is no sector", replace("builder-hex0/builder-hex0-x86-stage1.hex0", "55 aa\n"), assemble.ErrHex0, "boot sector"},
+		{"dangling link", link("steps/gone", "nowhere"), os.ErrNotExist, "steps/gone"},
+		{"link out of the tree", link("steps/out", "../../../../../etc/passwd"), nil, "steps/out"},
+		{"link in a circle", link("steps/round", "."), nil, "steps/round"},
+		{"line break in a name", replace("steps/a\nb", "x"), tree.ErrEntry, "control character"},
+		{"manifest without a jump", replace("steps/manifest", "build: seed-1.0\n"), nil, "no place to be imported"},
+		{"broken manifest", replace("steps/manifest", "fetch: x\n"), nil, "steps/manifest:1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := makeTree(t, t.TempDir(), usualShape())
+			c := modeCase{boot: all, payload: options.Payload{Payload: "auto", PayloadStage: "auto"}, agent: true}
+			o := c.options(t, s)
+			tt.spoil(t, &s, &o)
+			_, err := assemble.Plan(t.Context(), o)
+			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.within) {
+				t.Errorf("error %v, want one with %q that is %v", err, tt.within, tt.is)
+			}
+		})
+	}
+}
+
+type spoiler = func(t *testing.T, s *small, o *assemble.Options)
+
+func remove(name string) spoiler {
+	return func(t *testing.T, s *small, _ *assemble.Options) {
+		if err := os.RemoveAll(filepath.Join(s.tree, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func empty(name string) spoiler {
+	return func(t *testing.T, s *small, o *assemble.Options) {
+		remove(name)(t, s, o)
+		if err := os.Mkdir(filepath.Join(s.tree, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func replace(name, text string) spoiler {
+	return func(t *testing.T, s *small, _ *assemble.Options) {
+		if err := os.WriteFile(filepath.Join(s.tree, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func link(name, target string) spoiler {
+	return func(t *testing.T, s *small, _ *assemble.Options) {
+		if err := os.Symlink(target, filepath.Join(s.tree, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The baseline of the program that starts Fiwix is checked where it counts, and a difference is named.
+func TestKexecFiwix(t *testing.T) {
+	s := makeTree(t, t.TempDir(), usualShape())
+	named := func(c modeCase) bool {
+		return slices.ContainsFunc(c.plan(t, s).Warnings, func(w string) bool {
+			return strings.Contains(w, tree.KexecFiwix) && strings.Contains(w, tree.KexecFiwixSHA256)
+		})
+	}
+	if !named(modeCase{boot: bare(nil), payload: options.Payload{Payload: "off"}}) {
+		t.Error("a changed kexec-fiwix.c is not named")
+	}
+	if named(modeCase{boot: bare(func(o *options.Rootfs) { o.Kernel = "k" }), payload: options.Payload{Payload: "off"}}) {
+		t.Error("kexec-fiwix.c is named where it is not used")
+	}
+}
