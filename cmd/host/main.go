@@ -4,10 +4,15 @@
 // Kindling puts live-bootstrap on its media, drives the machine that runs it, and gives the guest's result as its own
 // exit status.
 //
-//	kindling run                 boot the embedded default in QEMU
-//	kindling plan --tree DIR     what would run, and which distfile goes on which medium
-//	kindling scripts --tree DIR  the scripts of a tree, as its own generator writes them
-//	kindling version             the version and the commit it was built from
+//	kindling run [--tree DIR]     boot the embedded default, or a tree, and end with its result
+//	kindling plan --tree DIR      what would run, which distfile goes on which medium, and whether it fits
+//	kindling assemble --tree DIR  the boot media of a tree
+//	kindling scripts --tree DIR   the scripts of a tree, as its own generator writes them
+//	kindling fetch --tree DIR     its distfiles
+//	kindling mirror DIR           serve them
+//	kindling payload              payload images
+//	kindling write IMG DEVICE     an image onto a real disk
+//	kindling version              the version and the commit it was built from
 //
 // `kindling --help` has all verbs, examples and the exit statuses.
 package main
@@ -55,10 +60,15 @@ type streams struct {
 // cli is the command line. Each verb has a method Run, which may take a context.Context (it ends with Ctrl-C), a
 // streams and an io.Writer (standard output).
 type cli struct {
-	Run     runCmd     `cmd:"" help:"Boot the embedded default in QEMU and end with the guest's result."`
-	Plan    planCmd    `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
-	Scripts scriptsCmd `cmd:"" help:"Write the scripts of a tree, as its own generator writes them."`
-	Version versionCmd `cmd:"" help:"Print the version and the commit it was built from."`
+	Run      runCmd      `cmd:"" help:"Boot the embedded default, or a tree, and end with the guest's result."`
+	Plan     planCmd     `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
+	Assemble assembleCmd `cmd:"" help:"Make the boot media of a tree."`
+	Scripts  scriptsCmd  `cmd:"" help:"Write the scripts of a tree, as its own generator writes them."`
+	Fetch    fetchCmd    `cmd:"" help:"Download the distfiles that a tree needs, or say which are missing."`
+	Mirror   mirrorCmd   `cmd:"" help:"Serve a folder of distfiles over HTTP."`
+	Payload  payloadCmd  `cmd:"" help:"Make, list, verify and extract payload images."`
+	Write    writeCmd    `cmd:"" help:"Write an image to a real disk, verified."`
+	Version  versionCmd  `cmd:"" help:"Print the version and the commit it was built from."`
 }
 
 const description = `Harness around live-bootstrap: assembles the boot media, drives the machine, and ends with its result.`
@@ -71,6 +81,9 @@ Examples:
   kindling run --dry-run                      print the QEMU command line only
   kindling plan --tree ~/live-bootstrap --qemu --external-sources --json
   kindling scripts --tree ~/live-bootstrap --config bootstrap.cfg --out scripts
+  kindling fetch --tree ~/live-bootstrap --distfiles ~/distfiles -m https://mirror.example
+  kindling assemble --tree ~/live-bootstrap --distfiles ~/distfiles --out media --bare-metal --external-sources
+  kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources
 
 Exit status:
     0  success: the guest's final event said so

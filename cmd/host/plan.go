@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,20 +16,24 @@ import (
 	"kindling/host/options"
 	"kindling/host/planview"
 	"kindling/steps"
+	"kindling/steps/overlay"
 )
 
 // planCmd is "kindling plan": it shows what a bootstrap with these options would do, before anything is made. It needs
-// the tree only: no mirror, no distfiles, no kernel.
+// the tree only: no mirror, no distfiles, no kernel. With distfiles, the budgets have real sizes.
 type planCmd struct {
 	Boot  options.Rootfs  `embed:""`
 	Media options.Payload `embed:""`
 
-	Tree string `help:"The live-bootstrap checkout." required:"" placeholder:"DIR"`
-	Root string `help:"The root to plan, such as /steps-guix." default:"/steps"`
-	JSON bool   `help:"Write JSON with stable field names." name:"json"`
+	Tree      string `help:"The live-bootstrap checkout." required:"" placeholder:"DIR"`
+	Root      string `help:"The root to plan, such as /steps-guix." default:"/steps"`
+	Distfiles string `help:"Folder of the distfiles, for the budgets (default: distfiles in the tree)." placeholder:"DIR"`
+	Agent     string `help:"The agent's program, or off (default: kindling-init-386 beside this program)." placeholder:"FILE|off"`
+	JSON      bool   `help:"Write JSON with stable field names." name:"json"`
 }
 
-// Run writes the plan to out. Whatever is wrong is wrong with the options or the tree.
+// Run writes the plan to out. Whatever is wrong is wrong with the options or the tree; a limit of an early kernel that
+// is exceeded is an error behind the whole plan.
 func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 	view, err := c.view()
 	if err != nil {
@@ -37,10 +42,19 @@ func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	write := view.Text
 	if c.JSON {
-		return view.JSON(out)
+		write = view.JSON
 	}
-	return view.Text(out)
+	if err := write(out); err != nil {
+		return err
+	}
+	if view.Budgets != nil {
+		if err := view.Budgets.Err(); err != nil {
+			return usageError("%s", err)
+		}
+	}
+	return nil
 }
 
 // view plans as the assembled image will: with the payload imports in the manifest if there is a payload.
@@ -60,7 +74,7 @@ func (c *planCmd) view() (*planview.View, error) {
 	}
 	payload := c.Media.Wanted(&c.Boot)
 	if payload && root == steps.MainRoot {
-		if manifest, err = manifest.WithPayloadImport(); err != nil {
+		if manifest, err = payloadManifest(tree.FS()); err != nil {
 			return nil, inTree(c.Tree, err)
 		}
 	}
@@ -68,11 +82,30 @@ func (c *planCmd) view() (*planview.View, error) {
 	if err != nil {
 		return nil, inTree(c.Tree, err)
 	}
-	view, err := planview.New(plan, planview.Facts{
+	facts := planview.Facts{
 		Tree: c.Tree, Mode: string(c.Boot.Mode()), Media: c.Media.Media(&c.Boot), Payload: payload,
 		Warnings: c.Boot.Warnings(),
-	})
+	}
+	if c.Boot.KernelBootstrap() && root == steps.MainRoot {
+		if facts.Budgets, err = c.budgets(tree.FS(), plan); err != nil {
+			return nil, inTree(c.Tree, err)
+		}
+	}
+	view, err := planview.New(plan, facts)
 	return view, inTree(c.Tree, err)
+}
+
+// payloadManifest is the manifest as it stands on media with a payload.
+func payloadManifest(tree fs.FS) (steps.Manifest, error) {
+	name := steps.MainRoot + "/manifest"
+	text, err := fs.ReadFile(tree, name)
+	if err != nil {
+		return steps.Manifest{}, err
+	}
+	if text, err = overlay.Manifest(name, text); err != nil {
+		return steps.Manifest{}, err
+	}
+	return steps.ParseManifest(name, bytes.NewReader(text))
 }
 
 // openTree opens a checkout so that nothing outside of it can be read through it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/budget"
 	"kindling/host/planview"
 )
 
@@ -142,4 +143,90 @@ func TestPlanRealTree(t *testing.T) {
 	if diff := cmp.Diff("init 6, payload-early 64, payload 240", mediaText(view.Media)); diff != "" {
 		t.Errorf("media (-want +got):\n%s", diff)
 	}
+}
+
+// budgetTree is the small tree with what the budgets read, and a folder of distfiles with one real size.
+func budgetTree(t *testing.T) (tree, distfiles string) {
+	t.Helper()
+	tree, distfiles = smallTree(t), t.TempDir()
+	writeTestFile(t, filepath.Join(tree, "steps", "jump", "fiwix.sh"), "make_fiwix_initrd -s 204800 /boot/fiwix.ext2\n"+
+		`kexec-fiwix /boot/fiwix -c "fiwix kexec_size=10240 kexec_cmdline=\"init=/init\""`+"\n")
+	writeTestFile(t, filepath.Join(tree, "steps", "jump", "linux.sh"), "#!/bin/bash\n")
+	for _, f := range planJSON(t, "--tree", tree, "-q", "--external-sources").Distfiles {
+		if f.Medium == "init" {
+			writeTestFile(t, filepath.Join(distfiles, f.Name), "0123456789")
+		}
+	}
+	return tree, distfiles
+}
+
+// budgetRow is the row of a plan's budgets with that ID.
+func budgetRow(t *testing.T, view planview.View, id string) budget.Row {
+	t.Helper()
+	if view.Budgets == nil {
+		t.Fatal("no budgets")
+	}
+	for _, row := range view.Budgets.Rows {
+		if row.ID == id {
+			return row
+		}
+	}
+	t.Fatalf("no row %s", id)
+	return budget.Row{}
+}
+
+func TestPlanBudgets(t *testing.T) {
+	tree, distfiles := budgetTree(t)
+	args := []string{"--tree", tree, "-q", "--external-sources", "--agent=off"}
+	without := planJSON(t, args...)
+	with := planJSON(t, append(args, "--distfiles", distfiles)...)
+	if grown := *budgetRow(t, with, "builder-hex0.bytes").Known - *budgetRow(t, without, "builder-hex0.bytes").Known; grown != 30 {
+		t.Errorf("three distfiles of 10 bytes add %d bytes", grown)
+	}
+	if a, b := len(without.Budgets.Unknown), len(with.Budgets.Unknown); a-b != 3 {
+		t.Errorf("%d sizes unknown without distfiles, %d with them", a, b)
+	}
+	row := budgetRow(t, with, "fiwix.ramdisk-end")
+	if *row.Known != 0x1C6000+204800*1024 || row.LimitBasis != budget.Measured {
+		t.Errorf("ramdisk's end: %+v", row)
+	}
+	// The host adds a panic= to Linux' command line, which counts.
+	const line = `fiwix kexec_size=10240 kexec_cmdline="init=/init panic=10"`
+	if row := budgetRow(t, with, "fiwix.command-line"); *row.Known != int64(len(line)+1) {
+		t.Errorf("command line of %d bytes, want %d", *row.Known, len(line)+1)
+	}
+	for _, mode := range []string{"-c", "-bw", "-q --kernel k"} {
+		if view := planJSON(t, append([]string{"--tree", tree}, strings.Fields(mode)...)...); view.Budgets != nil {
+			t.Errorf("%s: budgets without an early kernel", mode)
+		}
+	}
+}
+
+// TestPlanOverBudget wants the whole plan, and then the error.
+func TestPlanOverBudget(t *testing.T) {
+	tree, distfiles := budgetTree(t)
+	writeTestFile(t, filepath.Join(tree, "steps", strings.Repeat("d", 200), strings.Repeat("e", 200), strings.Repeat("f", 200),
+		strings.Repeat("g", 200), strings.Repeat("h", 250), "file"), "")
+	for _, format := range []string{"--json", "--tree=" + tree} {
+		out, err := runVerb(t.Context(), t, "plan", format, "--tree", tree, "-q", "--distfiles", distfiles)
+		checkUsage(t, err, "builder-hex0: longest path, with NUL: 1,0")
+		if !strings.Contains(out, "kexec window") {
+			t.Errorf("%s: the plan is not printed", format)
+		}
+	}
+}
+
+func TestPlanAgent(t *testing.T) {
+	tree, distfiles := budgetTree(t)
+	agent := filepath.Join(t.TempDir(), "agent")
+	writeTestFile(t, agent, strings.Repeat("a", 12345))
+	args := []string{"--tree", tree, "-q", "--external-sources", "--distfiles", distfiles}
+	end := func(more ...string) int64 {
+		return *budgetRow(t, planJSON(t, append(args, more...)...), "fiwix.reach").Known
+	}
+	if with, without := end("--agent", agent), end("--agent=off"); with <= without+12345-1000 {
+		t.Errorf("early part ends at %d with an agent of 12,345 bytes, at %d without", with, without)
+	}
+	_, err := runVerb(t.Context(), t, append([]string{"plan", "--agent", agent + "-not"}, args...)...)
+	checkUsage(t, err, "agent: stat")
 }

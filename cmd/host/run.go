@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -14,84 +12,120 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
-	"kindling"
-	"kindling/host/debian"
-	hostdemo "kindling/host/demo"
 	"kindling/host/mirror"
+	"kindling/host/options"
 	"kindling/host/progress"
 	"kindling/host/qemu"
 	"kindling/host/report"
 	"kindling/host/rundir"
 	"kindling/host/watch"
-	"kindling/steps/demo"
 )
 
-// seedSize is how many random bytes the guest's entropy pool gets on the kernel command line.
-const seedSize = 32
+// bootOptions are rootfs.py's options without the methods of options.Rootfs: kong would call its Validate, which asks
+// for a mode, and the embedded default needs none.
+type bootOptions options.Rootfs
 
-// runCmd is "kindling run": it boots the embedded default in QEMU and ends with the guest's result.
+// runCmd is "kindling run": it assembles media, boots them, watches, and ends with the guest's result. Without a tree it
+// runs the embedded default in QEMU.
 type runCmd struct {
-	Variant string `help:"Make the run fail in one way: after-fails, build-fails, payload-cut or panic." enum:",after-fails,build-fails,payload-cut,panic" default:""`
-	Guest   string `help:"Architecture of kernel and agent: 386 or amd64; the userland is i386." enum:"386,amd64" default:"386"`
-	Folder  string `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run" type:"path"`
-	Cache   string `help:"Folder for Debian's packages (default: kindling below the user's cache folder)." placeholder:"DIR" type:"path" env:"KINDLING_CACHE"`
-	Agent   string `help:"The agent's program (default: kindling-init-<guest> beside this program)." placeholder:"FILE" type:"existingfile"`
-	CPU     string `help:"CPU model, as QEMU names it." name:"cpu" placeholder:"MODEL"`
-	Cores   int    `help:"Cores of the guest." default:"2"`
-	RAM     int    `help:"Memory of the guest in MiB." default:"1024" name:"ram"`
-	Accel   string `help:"What runs the guest's instructions." enum:"auto,kvm,tcg" default:"auto"`
-	QemuCmd string `help:"QEMU program." default:"qemu-system-x86_64"`
-	DryRun  bool   `help:"Assemble the media and print QEMU's command line instead of running it."`
-	Keep    bool   `help:"Keep the disk images in the run folder after a success."`
-	JSON    bool   `help:"Print the guest's events as JSON lines instead of progress." name:"json"`
+	Boot  bootOptions     `embed:""`
+	Media options.Payload `embed:""`
+
+	Tree      string `help:"The live-bootstrap checkout to run; without it the embedded default." placeholder:"DIR"`
+	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree)." placeholder:"DIR"`
+	Agent     string `help:"The agent's program, or off for a tree's own scripts (default: beside this program)." placeholder:"FILE|off"`
+
+	Folder string `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run" type:"path"`
+	Accel  string `help:"What runs the guest's instructions." enum:"auto,kvm,tcg" default:"auto"`
+	CPU    string `help:"CPU model, as QEMU names it." name:"cpu" placeholder:"MODEL"`
+	DryRun bool   `help:"Assemble the media and print the command instead of running it."`
+	Keep   bool   `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
+	JSON   bool   `help:"Print the guest's events as JSON lines instead of progress." name:"json"`
+
+	Variant string `help:"Make the embedded default fail: after-fails, build-fails, payload-cut or panic." enum:",after-fails,build-fails,payload-cut,panic" default:"" placeholder:"NAME"`
+	Guest   string `help:"Architecture of the embedded default's kernel and agent: 386 or amd64." enum:"386,amd64" default:"386"`
+	Cache   string `help:"Folder for the embedded default's Debian packages (default: kindling below the user's cache folder)." placeholder:"DIR" type:"path" env:"KINDLING_CACHE"`
 }
 
-// run is one run being prepared.
+// machine is what is to be run, whatever it is: a virtual machine, or a chroot.
+type machine struct {
+	argv     []string
+	start    func(ctx context.Context, log *os.File) (watch.Process, error)
+	accel    qemu.Accel // "" outside QEMU
+	watch    watch.Options
+	media    []report.Medium
+	packages []report.Package
+	versions map[string]string
+}
+
+// run is one run under way.
 type run struct {
 	cmd     *runCmd
 	streams streams
 	dir     *rundir.Dir
-	media   hostdemo.Media
-	mirror  *mirror.Server
-	options qemu.Options
+	label   string
+	mirrors []*mirror.Server
 	notes   []string
 	started time.Time
 }
 
 // Run implements the verb.
 func (c *runCmd) Run(ctx context.Context, s streams) error {
-	if c.Cores < 1 || c.RAM < 256 {
-		return usageError("--cores %d, --ram %d: want at least 1 core and 256 MiB", c.Cores, c.RAM)
-	}
 	r := &run{cmd: c, streams: s, started: time.Now()}
 	serving, stop := context.WithCancel(ctx)
-	defer r.stopMirror(stop)
-	if err := r.prepare(serving); err != nil {
+	defer r.stopMirrors(stop)
+	m, err := r.prepare(serving)
+	if err != nil {
+		err = errors.Join(err, r.discard())
 		if ctx.Err() != nil {
-			return errors.Join(r.discard(), &exitError{report.ResultInterrupted.ExitStatus(), "interrupted while the media were assembled; nothing is left of the run"})
+			return &exitError{report.ResultInterrupted.ExitStatus(), "interrupted while the media were assembled; nothing is left of the run"}
 		}
-		return errors.Join(err, r.discard())
-	}
-	if c.DryRun {
-		_, err := fmt.Fprintln(s.out, qemu.ShellLine(r.options.Argv()))
 		return err
 	}
-	return r.boot(ctx)
+	if c.DryRun {
+		_, err := fmt.Fprintln(s.out, qemu.ShellLine(m.argv))
+		return err
+	}
+	return r.boot(ctx, m)
 }
 
-// stopMirror ends the mirror and waits until its port is free.
-func (r *run) stopMirror(stop context.CancelFunc) {
-	stop()
-	if r.mirror == nil {
-		return
+// prepare makes the run folder and everything in it.
+func (r *run) prepare(ctx context.Context) (machine, error) {
+	what := r.prepareDemo
+	r.label = "demo"
+	if r.cmd.Tree != "" {
+		what = r.prepareTree
+		r.label = filepath.Base(filepath.Clean(r.cmd.Tree))
 	}
-	if err := r.mirror.Wait(); err != nil {
-		r.say(err.Error())
+	if r.cmd.Variant != "" {
+		r.label += "-" + r.cmd.Variant
 	}
+	if err := r.cmd.check(); err != nil {
+		return machine{}, err
+	}
+	dir, err := rundir.Create(rundir.Options{Path: r.cmd.Folder, Label: r.label, Now: r.started})
+	if err != nil {
+		return machine{}, usageError("%s", err)
+	}
+	r.dir = dir
+	return what(ctx)
+}
+
+// check reports options that do not go together.
+func (c *runCmd) check() error {
+	demoOnly := c.Variant != "" || c.Guest != "386"
+	switch {
+	case c.Tree != "" && demoOnly:
+		return usageError("--variant and --guest belong to the embedded default; --tree names another tree")
+	case c.Tree == "" && c.Agent == agentNone:
+		return usageError("--agent=off: the embedded default is a run of the agent; name a tree with --tree")
+	case c.Tree == "" && c.Distfiles != "":
+		return usageError("--distfiles: the embedded default has its own; name a tree with --tree")
+	}
+	return nil
 }
 
 // discard removes the folder of a run that never began.
@@ -105,129 +139,66 @@ func (r *run) discard() error {
 // say writes a line about what goes on before the guest runs.
 func (r *run) say(line string) { _, _ = fmt.Fprintln(r.streams.err, line) }
 
-// prepare makes the run folder and everything in it, and starts the mirror.
-func (r *run) prepare(ctx context.Context) error {
-	agent, err := r.cmd.agent()
+// serve starts a mirror for a folder; it ends with ctx.
+func (r *run) serve(ctx context.Context, dir string) (*mirror.Server, error) {
+	s, err := mirror.Serve(ctx, mirror.Options{Dir: dir})
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("mirror: %w", err)
 	}
-	cacheDir, err := r.cmd.cacheDir()
-	if err != nil {
-		return err
-	}
-	cache, err := debian.Open(cacheDir)
-	if err != nil {
-		return err
-	}
-	label := "demo"
-	if r.cmd.Variant != "" {
-		label += "-" + r.cmd.Variant
-	}
-	if r.dir, err = rundir.Create(rundir.Options{Path: r.cmd.Folder, Label: label, Now: r.started}); err != nil {
-		return usageError("%s", err)
-	}
-	r.media, err = hostdemo.Assemble(ctx, hostdemo.Options{
-		Dir: r.dir.Disks(), Cache: cache, Agent: agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
-		Variant: demo.Variant(r.cmd.Variant), Cores: r.cmd.Cores, Progress: r.say,
-	})
-	if err != nil {
-		return fmt.Errorf("assemble: %w", err)
-	}
-	if r.mirror, err = mirror.Serve(ctx, mirror.Options{Dir: r.media.MirrorDir}); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	return r.machine()
+	r.mirrors = append(r.mirrors, s)
+	return s, nil
 }
 
-// agent finds the agent's program.
-func (c *runCmd) agent() (string, error) {
-	if c.Agent != "" {
-		return c.Agent, nil
+// stopMirrors ends the mirrors and waits until their ports are free.
+func (r *run) stopMirrors(stop context.CancelFunc) {
+	stop()
+	for _, m := range r.mirrors {
+		if err := m.Wait(); err != nil {
+			r.say(err.Error())
+		}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(filepath.Dir(self), "kindling-init-"+c.Guest)
-	if _, err := os.Stat(path); err != nil {
-		return "", usageError("the agent is not beside this program (%s): build it with make, or name it with --agent", err)
-	}
-	return path, nil
 }
 
-func (c *runCmd) cacheDir() (string, error) {
-	if c.Cache != "" {
-		return c.Cache, nil
-	}
-	base, err := os.UserCacheDir()
-	if err != nil {
-		return "", usageError("no cache folder: %s; name one with --cache", err)
-	}
-	return filepath.Join(base, "kindling"), nil
-}
-
-// kernelArch is Debian's name of the architecture.
-func (c *runCmd) kernelArch() string {
-	if c.Guest == "386" {
-		return "i386"
-	}
-	return c.Guest
-}
-
-// machine describes the machine: target disk first, payload second, console and events on the serial ports.
-func (r *run) machine() error {
+// accel resolves --accel, and says once when it is the slow one.
+func (r *run) accel() (qemu.Accel, error) {
 	accel, note, err := qemu.ResolveAccel(qemu.Accel(r.cmd.Accel), qemu.ProbeKVM)
 	if err != nil {
-		return usageError("%s", err)
+		return "", usageError("%s", err)
 	}
 	if note != "" {
 		r.notes = append(r.notes, note)
 		r.say(note)
 	}
-	seed := make([]byte, seedSize)
-	if _, err := rand.Read(seed); err != nil {
-		return err
+	return accel, nil
+}
+
+// virtual is the machine that QEMU makes of o; console and events go to the run folder.
+func (r *run) virtual(ctx context.Context, o qemu.Options) (machine, error) {
+	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog()}, {File: r.dir.Events()}}
+	if err := o.Validate(); err != nil {
+		return machine{}, usageError("%s", err)
 	}
-	cmdline, err := qemu.Cmdline{Args: []string{
-		"console=ttyS0",
-		"kindling.seed=" + hex.EncodeToString(seed),
-		"kindling.mirrors=http://10.0.2.2:" + strconv.Itoa(r.mirror.Port()),
-	}}.Render()
-	if err != nil {
-		return err
-	}
-	drive := func(path string) qemu.Drive {
-		return qemu.Drive{Path: path, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}
-	}
-	payload := drive(r.media.Payload.Path)
-	payload.Snapshot = true
-	r.options = qemu.Options{
-		Binary: r.cmd.QemuCmd, MemoryMiB: r.cmd.RAM, Cores: r.cmd.Cores, Accel: accel, CPU: r.cmd.CPU, NoDefaults: true,
-		Kernel: r.media.Kernel.Image, Initrd: r.media.Initramfs.Path, Append: cmdline,
-		Drives:  []qemu.Drive{drive(r.media.Target.Path), payload},
-		NIC:     &qemu.NIC{Model: "e1000"},
-		Serials: []qemu.Serial{{File: r.dir.ConsoleLog()}, {File: r.dir.Events()}},
-	}
-	if err := r.options.Validate(); err != nil {
-		return usageError("%s", err)
-	}
-	return nil
+	return machine{
+		argv: o.Argv(), accel: o.Accel,
+		start:    func(ctx context.Context, log *os.File) (watch.Process, error) { return qemu.Start(ctx, o, log) },
+		versions: map[string]string{"qemu": firstLine(ctx, o.Binary, "--version")},
+	}, nil
 }
 
 // boot runs the machine and turns its result into kindling's.
-func (r *run) boot(ctx context.Context) error {
+func (r *run) boot(ctx context.Context, m machine) error {
 	log, err := r.dir.OpenQEMULog()
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	process, err := qemu.Start(ctx, r.options, log)
+	process, err := m.start(ctx, log)
 	if err != nil {
 		return errors.Join(usageError("%s", err), r.discard())
 	}
 	display := progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"))
 	verdict := watch.Supervise(ctx, watch.Run{
-		Process: process, Dir: r.dir, Options: r.watchOptions(), Sink: display, Report: r.report(ctx), Started: time.Now(),
+		Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now(),
 	})
 	display.Close()
 	if verdict.ExitStatus() == statusOK {
@@ -240,42 +211,36 @@ func (r *run) boot(ctx context.Context) error {
 	return &exitError{verdict.ExitStatus(), verdict.String() + "; report: " + r.dir.Report()}
 }
 
-// watchOptions are those of any run, with less patience: no step of the embedded default is silent for long.
-func (r *run) watchOptions() watch.Options {
-	o := watch.DefaultOptions(r.options.Accel == qemu.AccelTCG)
-	for i, rule := range o.Rules {
-		o.Rules[i].Patience = min(rule.Patience, time.Minute)
-	}
-	return o
-}
-
 // report is what is known of the run before it begins.
-func (r *run) report(ctx context.Context) report.Report {
-	doc := report.Report{
-		Label: "demo", Accel: string(r.options.Accel), Argv: r.options.Argv(), Notes: r.notes,
-		Versions: map[string]string{"kernel": r.media.Kernel.Release, "go": runtime.Version(), "qemu": qemuVersion(ctx, r.options.Binary)},
-	}
+func (r *run) report(m machine) report.Report {
+	doc := report.Report{Label: r.label, Accel: string(m.accel), Argv: m.argv, Notes: r.notes, Media: m.media,
+		Packages: m.packages, Versions: m.versions}
+	doc.Versions["go"] = runtime.Version()
 	if info, ok := debug.ReadBuildInfo(); ok {
 		doc.Versions["kindling"] = versionText(info)
-	}
-	if r.cmd.Variant != "" {
-		doc.Label += "-" + r.cmd.Variant
-	}
-	for _, i := range []hostdemo.Image{r.media.Initramfs, r.media.Payload, r.media.Target} {
-		doc.Media = append(doc.Media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size, SHA256: i.SHA256})
-	}
-	for _, p := range r.media.Packages {
-		doc.Packages = append(doc.Packages, report.Package{Name: p.Name, Version: p.Version, Architecture: p.Arch, SHA256: p.SHA256})
 	}
 	return doc
 }
 
-// qemuVersion is the first line that QEMU says about itself, "" if it says nothing.
-func qemuVersion(ctx context.Context, binary string) string {
-	out, err := exec.CommandContext(ctx, binary, "--version").Output()
+// firstLine is the first line that a program prints, "" if it prints nothing.
+func firstLine(ctx context.Context, program string, args ...string) string {
+	out, err := exec.CommandContext(ctx, program, args...).Output()
 	if err != nil {
 		return ""
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
 	return line
+}
+
+// besideUs is a program that is built together with this one.
+func besideUs(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("where this program is: %w", err)
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", usageError("no agent at %s: run 'make build', or name one with --agent", path)
+	}
+	return path, nil
 }

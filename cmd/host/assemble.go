@@ -1,0 +1,146 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/term"
+
+	"kindling"
+	"kindling/host/assemble"
+	"kindling/host/budget"
+	"kindling/host/options"
+	"kindling/host/report"
+)
+
+// agentNone is the value of --agent that leaves the tree's own scripts in charge.
+const agentNone = "off"
+
+// assembleCmd is "kindling assemble": it makes the boot media of a tree, in place of the tree's own rootfs.py.
+type assembleCmd struct {
+	Boot  options.Rootfs  `embed:""`
+	Media options.Payload `embed:""`
+
+	Tree      string `help:"The live-bootstrap checkout, with its submodules; it is only read." required:"" placeholder:"DIR"`
+	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree)." placeholder:"DIR"`
+	Out       string `help:"Folder for the media; --target by another name." placeholder:"DIR"`
+	Agent     string `help:"The agent's program, or off (default: kindling-init-386 beside this program)." placeholder:"FILE|off"`
+	DoneEvent bool   `help:"Without an agent: have the last after script tell the host that all went well."`
+	Initramfs bool   `help:"With --kernel: make an initramfs of what is on the disk as well."`
+}
+
+// Run decides, writes, and says what there is.
+func (c *assembleCmd) Run(ctx context.Context, s streams) error {
+	assembly, err := c.plan(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range append(assembly.Warnings, tight(assembly.Budget)...) {
+		fmt.Fprintf(s.err, "kindling: warning: %s\n", w)
+	}
+	result, err := assembly.Write(ctx, c.out(), assembleProgress(s))
+	if err != nil {
+		return assembleError(ctx, err)
+	}
+	for _, image := range result.Images {
+		fmt.Fprintf(s.out, "%-10s %14d  %s\n", image.Name, image.Size, image.Path)
+	}
+	for _, line := range assembly.Instructions(result.Dir) {
+		fmt.Fprintln(s.out, line)
+	}
+	return nil
+}
+
+// plan decides what goes where. Whatever is wrong is wrong with the options, the tree or the distfiles.
+func (c *assembleCmd) plan(ctx context.Context) (*assemble.Assembly, error) {
+	if c.Out != "" && c.Boot.Target != "" && c.Boot.Target != "target" && filepath.Clean(c.Out) != filepath.Clean(c.Boot.Target) {
+		return nil, usageError("--out %s and --target %s name two folders: give one of them", c.Out, c.Boot.Target)
+	}
+	agent, err := c.agent()
+	if err != nil {
+		return nil, err
+	}
+	assembly, err := assemble.Plan(ctx, assemble.Options{
+		Boot: c.Boot, Payload: c.Media, Tree: c.Tree, Distfiles: c.Distfiles, Agent: agent,
+		Importer: kindling.PayloadImportSource, DoneEvent: c.DoneEvent, Initramfs: c.Initramfs,
+	})
+	if err != nil {
+		return nil, assembleError(ctx, err)
+	}
+	return assembly, nil
+}
+
+// tight is what the early kernels' limits will probably not hold; what they certainly do not hold was an error before.
+func tight(r *budget.Report) []string {
+	if r == nil {
+		return nil
+	}
+	var lines []string
+	for _, row := range r.Rows {
+		if row.Verdict == budget.ProbablyOver && row.Used != nil {
+			lines = append(lines, fmt.Sprintf("budget: %s, %s: about %d of %d %s; %s", row.Kernel, row.What, *row.Used, row.Limit,
+				row.Unit, row.Advice))
+		}
+	}
+	return lines
+}
+
+func (c *assembleCmd) out() string {
+	if c.Out != "" {
+		return c.Out
+	}
+	return c.Boot.Target
+}
+
+// agent is the agent's program, "" for none.
+func (c *assembleCmd) agent() (string, error) {
+	switch {
+	case c.Agent == agentNone || c.Boot.Chroot || c.Boot.Bwrap:
+		return "", nil
+	case c.Agent != "":
+		return c.Agent, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("where this program is: %w", err)
+	}
+	beside := filepath.Join(filepath.Dir(self), "kindling-init-386")
+	if _, err := os.Stat(beside); err != nil {
+		return "", usageError("no agent at %s: run 'make build', name one with --agent, or give --agent=off", beside)
+	}
+	return beside, nil
+}
+
+// assembleError gives an error its exit status: an interruption is told apart from input that cannot be used.
+func assembleError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &exitError{report.ResultInterrupted.ExitStatus(), "interrupted; nothing unfinished is left under a final name"}
+	}
+	if known, ok := errors.AsType[*exitError](err); ok {
+		return known
+	}
+	return usageError("%s", err)
+}
+
+// assembleProgress shows how far the writing is, on a terminal only.
+func assembleProgress(s streams) func(assemble.Progress) {
+	if !term.IsTerminal(int(s.err.Fd())) {
+		return nil
+	}
+	return func(p assemble.Progress) {
+		percent := int64(100)
+		if p.Total > 0 {
+			percent = min(100*p.Done/p.Total, 100)
+		}
+		fmt.Fprintf(s.err, "\r\x1b[K%3d %%  %s", percent, p.Medium)
+		if percent == 100 {
+			fmt.Fprint(s.err, "\r\x1b[K")
+		}
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"kindling"
+	"kindling/host/assemble"
+	"kindling/host/budget"
+	"kindling/host/options"
+	"kindling/host/qemu"
+	"kindling/host/report"
+	"kindling/host/watch"
+)
+
+// prepareTree assembles the media of a tree and describes the machine that runs them.
+func (r *run) prepareTree(ctx context.Context) (machine, error) {
+	boot := options.Rootfs(r.cmd.Boot)
+	if err := boot.Validate(); err != nil {
+		return machine{}, usageError("%s", err)
+	}
+	if boot.BareMetal {
+		return machine{}, usageError("--bare-metal: nothing runs here; 'kindling assemble' makes the images and says what to do with them")
+	}
+	if boot.Interactive {
+		return machine{}, usageError("--interactive: a run is watched, not talked to; 'kindling assemble' makes the images for a machine of your own")
+	}
+	if err := r.serveMirrors(ctx, &boot); err != nil {
+		return machine{}, err
+	}
+	agent, err := r.treeAgent(boot)
+	if err != nil {
+		return machine{}, err
+	}
+	assembly, err := assemble.Plan(ctx, assemble.Options{
+		Boot: boot, Payload: r.cmd.Media, Tree: r.cmd.Tree, Distfiles: r.cmd.Distfiles, Agent: agent,
+		Importer: kindling.PayloadImportSource, DoneEvent: agent == "",
+	})
+	if err != nil {
+		return machine{}, assembleError(ctx, err)
+	}
+	for _, w := range slices.Concat(assembly.Warnings, tight(assembly.Budget)) {
+		r.notes = append(r.notes, w)
+		r.say("warning: " + w)
+	}
+	dir := r.dir.Disks()
+	if boot.Target != "" && boot.Target != "target" {
+		dir = boot.Target
+	}
+	result, err := assembly.Write(ctx, dir, assembleProgress(r.streams))
+	if err != nil {
+		return machine{}, assembleError(ctx, err)
+	}
+	m, err := r.treeMachine(ctx, boot, assembly, result)
+	m.watch = treeWatch(m.accel, assembly.Budget)
+	for _, i := range result.Images {
+		m.media = append(m.media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size})
+	}
+	return m, err
+}
+
+// serveMirrors starts a server for every file:// mirror and puts its address in the mirror's place: the guest knows how
+// to reach the host's loopback.
+func (r *run) serveMirrors(ctx context.Context, boot *options.Rootfs) error {
+	for i, m := range boot.Mirrors {
+		dir, ok := strings.CutPrefix(m, "file://")
+		if !ok {
+			continue
+		}
+		server, err := r.serve(ctx, dir)
+		if err != nil {
+			return usageError("mirror %s: %s", m, err)
+		}
+		boot.Mirrors[i] = server.URL()
+	}
+	return nil
+}
+
+// treeAgent is the agent's program, "" where there is none: by the user's will, or because no kernel of its own runs.
+func (r *run) treeAgent(boot options.Rootfs) (string, error) {
+	switch {
+	case r.cmd.Agent == agentNone || !boot.Qemu:
+		return "", nil
+	case r.cmd.Agent != "":
+		return r.cmd.Agent, nil
+	}
+	return besideUs("kindling-init-386")
+}
+
+// treeMachine is the machine for the mode.
+func (r *run) treeMachine(ctx context.Context, boot options.Rootfs, a *assemble.Assembly, result assemble.Result) (machine, error) {
+	if boot.Chroot || boot.Bwrap {
+		return r.rootMachine(boot, result.Dir)
+	}
+	accel, err := r.accel()
+	if err != nil {
+		return machine{}, err
+	}
+	o := qemu.Options{
+		Binary: boot.QemuCmd, MemoryMiB: int(boot.QemuRAM), Cores: int(boot.Cores), Accel: accel, CPU: r.cmd.CPU,
+		NIC: &qemu.NIC{Model: "e1000"}, Machine: machineType + ",graphics=off", // so that the BIOS prints to the serial port
+	}
+	if accel == qemu.AccelKVM && boot.Kernel == "" {
+		o.Machine += ",kernel-irqchip=split" // builder-hex0 and Fiwix want the old interrupt controllers in QEMU itself
+	}
+	for _, medium := range a.Media {
+		if medium.Format == assemble.FormatInitramfs || medium.Format == assemble.FormatFolder {
+			continue
+		}
+		o.Drives = append(o.Drives, qemu.Drive{Path: filepath.Join(result.Dir, medium.File), Format: qemu.FormatRaw,
+			Interface: qemu.InterfaceIDE, Snapshot: medium.Format == assemble.FormatPayload})
+	}
+	if boot.Kernel != "" {
+		o.Kernel = boot.Kernel
+		o.Append, err = qemu.Cmdline{Root: "/dev/sda1", Args: []string{"console=ttyS0", "rootfstype=ext3", "init=/init", "rw"}}.Render()
+		if err != nil {
+			return machine{}, err
+		}
+	}
+	return r.virtual(ctx, o)
+}
+
+// rootMachine is a chroot or bubblewrap in place of a machine.
+func (r *run) rootMachine(boot options.Rootfs, root string) (machine, error) {
+	first := filepath.Join("/bootstrap-seeds/POSIX", archDir(boot.Arch), "kaem-optional-seed")
+	if boot.Chroot && os.Geteuid() != 0 {
+		return machine{}, usageError("--chroot needs root: run kindling as root, or take --bwrap")
+	}
+	name, install := "chroot", "coreutils"
+	if boot.Bwrap {
+		name, install = "bwrap", "bubblewrap"
+	}
+	program, err := exec.LookPath(name)
+	if err != nil {
+		return machine{}, usageError("%s: install %s, or put it into PATH", err, install)
+	}
+	argv := []string{"env", "-i", "PATH=/bin", program, root, first}
+	if boot.Bwrap {
+		argv = bwrapArgv(program, root, first, boot.ExternalSources)
+	}
+	return machine{
+		argv: argv, versions: map[string]string{},
+		start: func(ctx context.Context, log *os.File) (watch.Process, error) {
+			return startRoot(ctx, argv, root, r.dir, log)
+		},
+	}, nil
+}
+
+// archDir is stage0-posix's folder of an architecture.
+func archDir(arch string) string {
+	if arch == "amd64" {
+		return "AMD64"
+	}
+	return arch
+}
+
+// bwrapArgv is bubblewrap's command line: root in a user namespace, the devices that a build needs, no network when
+// every source is there.
+func bwrapArgv(bwrap, root, first string, offline bool) []string {
+	argv := []string{"env", "-i", bwrap, "--unshare-user", "--uid", "0", "--gid", "0"}
+	if offline {
+		argv = append(argv, "--unshare-net")
+	}
+	argv = append(argv, "--die-with-parent", "--setenv", "PATH", "/usr/bin", "--bind", root, "/", "--dir", "/dev")
+	for _, dev := range []string{"null", "zero", "random", "urandom", "ptmx", "tty"} {
+		argv = append(argv, "--dev-bind", "/dev/"+dev, "/dev/"+dev)
+	}
+	return append(argv, "--tmpfs", "/dev/shm", "--proc", "/proc", "--bind", "/sys", "/sys", "--tmpfs", "/tmp", first)
+}
+
+// machineType is QEMU's machine: the one with the IDE disks that builder-hex0 and Fiwix can see.
+const machineType = "pc"
+
+// treeWatch are the options for watching a real bootstrap: patience with the kernels before Linux depends on what they
+// have to load and to write. Without a budget none of them runs.
+func treeWatch(accel qemu.Accel, budgets *budget.Report) watch.Options {
+	if budgets == nil {
+		return watch.DefaultOptions(accel == qemu.AccelTCG)
+	}
+	facts := watch.TreeFacts{TCG: accel == qemu.AccelTCG}
+	if len(budgets.Largest) > 0 {
+		facts.LargestFile = budgets.Largest[0].Size
+	}
+	for _, row := range budgets.Rows {
+		if row.ID == "fiwix.ramdisk" {
+			facts.Ramdisk = row.Limit
+		}
+	}
+	return watch.TreeOptions(facts)
+}
