@@ -1,0 +1,183 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vm
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kindling/host/initramfs"
+	"kindling/host/report"
+)
+
+// twist is what a test changes about a machine behind kindling's back: a script in QEMU's place does it.
+type twist struct {
+	files  map[string]string // laid over the initramfs
+	args   string            // added to the kernel command line
+	before string            // bash, run before QEMU; ${disks} is the folder of the run's disks
+}
+
+// qemu writes the script and gives its path.
+func (w twist) qemu(t *testing.T) string {
+	t.Helper()
+	needs(t, "qemu-system-x86_64")
+	dir := t.TempDir()
+	var files []initramfs.File
+	for name, data := range w.files {
+		files = append(files, initramfs.Regular(name, 0o755, []byte(data)))
+	}
+	extra := filepath.Join(dir, "extra.cpio")
+	if _, err := initramfs.Create(t.Context(), extra, initramfs.Files(files...)); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`#!/bin/bash
+set -e
+args=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	-initrd) disks=$(dirname "$2"); cat "$2" %[1]q > "$2.extra"; args+=(-initrd "$2.extra"); shift 2 ;;
+	-append) args+=(-append "$2 %[2]s"); shift 2 ;;
+	*) args+=("$1"); shift ;;
+	esac
+done
+if [ -n "${disks}" ]; then
+	%[3]s
+	:
+fi
+exec qemu-system-x86_64 "${args[@]}"
+`, extra, w.args, w.before)
+	path := filepath.Join(dir, "qemu-system-twisted")
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// step makes the embedded default's step "improve: setup_repo" do something else.
+func step(script string) map[string]string {
+	return map[string]string{"steps/improve/setup_repo.sh": script}
+}
+
+// A signal to PID 1 is no way to lose the kernel its init: the run ends, in order, and says why.
+func TestStopSignal(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{files: step("kill -HUP 1; kill -USR1 1; kill -TERM 1; sleep 300\n")}.qemu(t))
+	if f.status != 1 || f.report.Result != report.ResultInternal || !strings.Contains(f.report.Line, "stopped by a signal") {
+		t.Errorf("status %d: %s", f.status, f.report.Line)
+	}
+	f.contains("shutdown", f.file("console.log"), "signal ignored: hangup", "sysrq: Power Off")
+	if strings.Contains(f.file("console.log"), "Attempted to kill init") {
+		t.Error("the kernel lost its init")
+	}
+}
+
+// A disk that fills up in a step is the step's failure, said in words.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{
+		before: `truncate -s 1130M "${disks}/target.img"`,
+		files:  step("cat /dev/zero > /fill || true\nfor i in 1 2 3 4 5 6 7 8 9; do printf '%4000s\\n' $i; done\n"),
+	}.qemu(t))
+	if f.status != 10 || !strings.Contains(f.report.Line, "no space left on device") {
+		t.Errorf("status %d: %s", f.status, f.report.Line)
+	}
+}
+
+// A root that has become read-only in the middle of a step cannot be the end of a step that went well.
+func TestReadOnlyRoot(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{files: step("echo u > /proc/sysrq-trigger; sleep 3\n")}.qemu(t))
+	if f.status != 10 || f.report.Step != "010-improve-setup_repo" || !strings.Contains(f.report.Line, "read-only file system") {
+		t.Errorf("status %d, step %s: %s", f.status, f.report.Step, f.report.Line)
+	}
+}
+
+// A disk with somebody's data is never partitioned, and not a byte of it changes.
+func TestForeignDisk(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{before: `printf 'EFI PART' | dd of="${disks}/target.img" bs=1 seek=512 conv=notrunc status=none
+	cp --sparse=always "${disks}/target.img" "${disks}/before.img"`}.qemu(t))
+	if f.status != 10 || !strings.Contains(f.report.Line, "a GPT partition table") && !strings.Contains(f.report.Line, "a payload") {
+		t.Errorf("status %d: %s", f.status, f.report.Line)
+	}
+	if sum(t, filepath.Join(f.dir, "disks/target.img")) != sum(t, filepath.Join(f.dir, "disks/before.img")) {
+		t.Error("the disk has changed")
+	}
+}
+
+// A step's background process outlives the step, as it would without the agent, and its terminal's end does not end it.
+func TestBackgroundProcess(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{files: map[string]string{
+		"steps/improve/setup_repo.sh":   "mkdir -p /external/repo\n(while sleep 0.2; do date +%s%N > /alive; done) > /dev/null 2>&1 &\n",
+		"steps/after/52-still-alive.sh": "set -e\nfirst=$(cat /alive)\nsleep 1\n[ \"$(cat /alive)\" != \"${first}\" ]\n",
+	}}.qemu(t))
+	if f.status != 0 {
+		t.Errorf("status %d: %s", f.status, f.report.Line)
+	}
+}
+
+// A machine that loses its power in the middle of a package goes on there, and ends as if nothing had been. It dies
+// where it hurts: the package is packed, and not installed.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	const cut = `src_compile() { cd tinder-1.0; tcc -o tinder tinder.c; }
+src_install() { mkdir -p "${DESTDIR}/usr/bin"; cp tinder "${DESTDIR}/usr/bin/"; }
+tar() {
+    case "$*" in *"-C / "*) [ -e /was-cut ] || { touch /was-cut; sync; echo o > /proc/sysrq-trigger; sleep 60; } ;; esac
+    command tar "$@"
+}
+`
+	for _, tt := range []struct{ name, setup, says string }{
+		// No sum tells that the archive is right: it goes, and the package is built again under the same revision.
+		{"built again", "mkdir -p /external/repo\n", "removing tinder-1.0_0.tar.bz2"},
+		// Sums are not checked in this run: a whole archive is a right one, and it is installed.
+		{"installed again", "mkdir -p /external/repo\necho UPDATE_CHECKSUMS=True >> /steps/bootstrap.cfg\n", "tinder-1.0_0.tar.bz2 is complete"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			files := step(tt.setup)
+			files["steps/tinder-1.0/pass1.sh"] = cut
+			first := boot(t, "--qemu-cmd", twist{files: files}.qemu(t))
+			if first.status != 15 || first.report.Step != "011-build-tinder-1.0-pass1" {
+				t.Fatalf("the first life: status %d, step %s: %s", first.status, first.report.Step, first.report.Line)
+			}
+			disk := filepath.Join(first.dir, "disks/target.img")
+			again := boot(t, "--qemu-cmd", twist{args: "kindling.resume", before: fmt.Sprintf(`cp --sparse=always %q "${disks}/target.img"`, disk)}.qemu(t))
+			if again.status != 0 {
+				t.Fatalf("the second life: status %d: %s\n%s", again.status, again.report.Line, tail(again.file("console.log"), 60))
+			}
+			events := again.file("events.jsonl")
+			again.contains("events", events, "going on with the run on ", "was begun before and not ended", tt.says, `"kind":"done","status":"ok"`)
+			if strings.Contains(events, "move_disk") || strings.Contains(events, "import_payload_rest") {
+				t.Error("steps that were done have run again")
+			}
+			again.contains("packages", again.file("steps/016-improve-after.log"), " ./tinder-1.0_0.tar.bz2")
+			if strings.Contains(again.file("steps/016-improve-after.log"), "tinder-1.0_1") {
+				t.Error("a left-over archive has raised the revision")
+			}
+		})
+	}
+}
+
+// The payload is found on the disks that Fiwix cannot see: AHCI (what q35 has), and USB, which shows up late.
+func TestPayloadOnOtherBuses(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]string{
+		"AHCI": `args+=(-machine q35)`,
+		"USB": `for i in "${!args[@]}"; do
+		case ${args[i]} in
+		*payload.img*) args[i]=${args[i]/if=ide/if=none}; args+=(-device usb-ehci -device usb-storage,drive=drive1) ;;
+		esac
+	done`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			boot(t, "--qemu-cmd", twist{before: before}.qemu(t)).sound()
+		})
+	}
+}
