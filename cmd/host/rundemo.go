@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"kindling"
@@ -108,6 +109,9 @@ func (r *run) demoMachine(ctx context.Context, media hostdemo.Media, mirrorPort 
 		return m, err
 	}
 	m.versions["kernel"] = media.Kernel.Release
+	for i, arg := range m.argv { // the report is for others to read; the seed is the guest's
+		m.argv[i] = strings.ReplaceAll(arg, hex.EncodeToString(seed), "SEED")
+	}
 	m.watch = demoWatch(accel)
 	for _, i := range []hostdemo.Image{media.Initramfs, media.Payload, media.Target} {
 		m.media = append(m.media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size, SHA256: i.SHA256})

@@ -68,7 +68,8 @@ type Options struct {
 
 // Dir is one run folder. It holds no open file; its methods may be called from several goroutines.
 type Dir struct {
-	path string // absolute
+	path  string // absolute
+	given bool   // the folder itself was there before
 }
 
 // Create makes the folder with everything that is empty at first. The folder is refused with ErrNotEmpty when there is
@@ -144,7 +145,7 @@ func fill(path string, made bool) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run folder: %w", err)
 	}
-	d := &Dir{path: abs}
+	d := &Dir{path: abs, given: !made}
 	first, err := os.OpenFile(d.ConsoleLog(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("%w: %s: another run has taken it", ErrNotEmpty, path)
@@ -163,21 +164,19 @@ func fill(path string, made bool) (*Dir, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("run folder: %w", err), d.removeNew(made))
+		return nil, errors.Join(fmt.Errorf("run folder: %w", err), d.removeNew())
 	}
 	return d, nil
 }
 
-// removeNew takes back what fill made: all of a folder that Create made itself, its own files in a given one.
-func (d *Dir) removeNew(made bool) error {
-	if made {
+// removeNew takes back what a run has made: all of a folder that Create made itself, the run's own files in a given one.
+func (d *Dir) removeNew() error {
+	if !d.given {
 		return os.RemoveAll(d.path)
 	}
 	var errs []error
-	for _, name := range []string{consoleLog, eventsLog, qemuLog, stepsDir, disksDir} {
-		if err := os.Remove(d.join(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
+	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, stepsDir, disksDir} {
+		errs = append(errs, os.RemoveAll(d.join(name)))
 	}
 	return errors.Join(errs...)
 }
@@ -258,14 +257,15 @@ func (d *Dir) RemoveDisks() error {
 	return nil
 }
 
-// Remove removes the whole folder, for a run that never began, and the link "latest" beside it if that leads to it.
+// Remove takes back the folder of a run that never began, and the link "latest" beside it if that leads to it. A folder
+// that was there before stays, empty as it was.
 func (d *Dir) Remove() error {
 	link := filepath.Join(filepath.Dir(d.path), Latest)
 	var errs []error
 	if target, err := os.Readlink(link); err == nil && target == filepath.Base(d.path) {
 		errs = append(errs, os.Remove(link))
 	}
-	if err := errors.Join(append(errs, os.RemoveAll(d.path))...); err != nil {
+	if err := errors.Join(append(errs, d.removeNew())...); err != nil {
 		return fmt.Errorf("run folder: %w", err)
 	}
 	return nil

@@ -280,3 +280,21 @@ func TestCleanLabel(t *testing.T) {
 		}
 	}
 }
+
+// A folder that the user made is not the run's to remove.
+func TestRemoveKeepsGivenFolder(t *testing.T) {
+	path := t.TempDir()
+	d, err := Create(Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.Disks(), "target.img"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(path); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
