@@ -86,6 +86,7 @@ func (c *planCmd) view() (*planview.View, error) {
 		Tree: c.Tree, Mode: string(c.Boot.Mode()), Media: c.Media.Media(&c.Boot), Payload: payload,
 		Warnings: c.Boot.Warnings(),
 	}
+	facts.Warnings = append(facts.Warnings, plan.Missing(tree.FS(), overlay.Provides)...)
 	if c.Boot.KernelBootstrap() && root == steps.MainRoot {
 		if facts.Budgets, err = c.budgets(tree.FS(), plan); err != nil {
 			return nil, inTree(c.Tree, err)

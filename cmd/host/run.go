@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -39,7 +40,7 @@ type runCmd struct {
 	Agent     string `help:"The agent's program, or off for a tree's own scripts (default: beside this program)." placeholder:"FILE|off"`
 
 	Folder string `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run" type:"path"`
-	Accel  string `help:"What runs the guest's instructions." enum:"auto,kvm,tcg" default:"auto"`
+	Accel  string `help:"What runs the guest's instructions: auto, kvm or tcg." enum:"auto,kvm,tcg" default:"auto"`
 	CPU    string `help:"CPU model, as QEMU names it." name:"cpu" placeholder:"MODEL"`
 	DryRun bool   `help:"Assemble the media and print the command instead of running it."`
 	Keep   bool   `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
@@ -66,6 +67,7 @@ type run struct {
 	cmd     *runCmd
 	streams streams
 	dir     *rundir.Dir
+	agent   string // its program, "" for none
 	label   string
 	mirrors []*mirror.Server
 	notes   []string
@@ -106,6 +108,10 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 	if err := r.cmd.check(); err != nil {
 		return machine{}, err
 	}
+	var err error
+	if r.agent, err = r.cmd.agent(); err != nil {
+		return machine{}, err
+	}
 	dir, err := rundir.Create(rundir.Options{Path: r.cmd.Folder, Label: r.label, Now: r.started})
 	if err != nil {
 		return machine{}, usageError("%s", err)
@@ -116,6 +122,7 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 
 // check reports options that do not go together.
 func (c *runCmd) check() error {
+	b := c.Boot
 	demoOnly := c.Variant != "" || c.Guest != "386"
 	switch {
 	case c.Tree != "" && demoOnly:
@@ -124,6 +131,41 @@ func (c *runCmd) check() error {
 		return usageError("--agent=off: the embedded default is a run of the agent; name a tree with --tree")
 	case c.Tree == "" && c.Distfiles != "":
 		return usageError("--distfiles: the embedded default has its own; name a tree with --tree")
+	case c.Tree == "" && (b.Chroot || b.Bwrap || b.BareMetal || b.Kernel != "" || b.Repo != "" || b.EarlyPreseed != "" || b.ExternalSources || b.Interactive):
+		return usageError("the embedded default runs in QEMU, from its own sources; options for a tree need --tree")
+	}
+	return nil
+}
+
+// agent is the agent's program, "" where there is none: by the user's will, or because no kernel of its own runs.
+func (c *runCmd) agent() (string, error) {
+	if c.Agent == agentNone || c.Tree != "" && !c.Boot.Qemu {
+		return "", nil
+	}
+	path, err := c.Agent, error(nil)
+	if path == "" {
+		path, err = besideUs("kindling-init-" + c.Guest)
+	}
+	if err != nil {
+		return "", err
+	}
+	return path, checkAgent(path, map[string]elf.Machine{"386": elf.EM_386, "amd64": elf.EM_X86_64}[c.Guest])
+}
+
+// checkAgent reports a file that cannot be PID 1: it has to be a static program for the guest's processor.
+func checkAgent(path string, machine elf.Machine) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return usageError("agent %s: %s; 'make build' makes one", path, err)
+	}
+	defer f.Close()
+	if f.Machine != machine || f.Type != elf.ET_EXEC {
+		return usageError("agent %s: it is for %s (%s), the guest needs a static program for %s", path, f.Machine, f.Type, machine)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return usageError("agent %s: it is linked dynamically; the guest has nothing to link it with", path)
+		}
 	}
 	return nil
 }

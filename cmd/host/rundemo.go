@@ -28,10 +28,6 @@ const seedSize = 32
 
 // prepareDemo assembles the embedded default and starts its mirror.
 func (r *run) prepareDemo(ctx context.Context) (machine, error) {
-	agent, err := r.cmd.demoAgent()
-	if err != nil {
-		return machine{}, err
-	}
 	cacheDir, err := r.cmd.cacheDir()
 	if err != nil {
 		return machine{}, err
@@ -41,7 +37,7 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 		return machine{}, err
 	}
 	media, err := hostdemo.Assemble(ctx, hostdemo.Options{
-		Dir: r.dir.Disks(), Cache: cache, Agent: agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
+		Dir: r.dir.Disks(), Cache: cache, Agent: r.agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
 		Variant: demo.Variant(r.cmd.Variant), Cores: int(r.cmd.Boot.Cores), Progress: r.say,
 	})
 	if err != nil {
@@ -52,14 +48,6 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 		return machine{}, err
 	}
 	return r.demoMachine(ctx, media, server.Port())
-}
-
-// demoAgent finds the agent's program.
-func (c *runCmd) demoAgent() (string, error) {
-	if c.Agent != "" {
-		return c.Agent, nil
-	}
-	return besideUs("kindling-init-" + c.Guest)
 }
 
 func (c *runCmd) cacheDir() (string, error) {

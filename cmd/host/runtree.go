@@ -35,13 +35,9 @@ func (r *run) prepareTree(ctx context.Context) (machine, error) {
 	if err := r.serveMirrors(ctx, &boot); err != nil {
 		return machine{}, err
 	}
-	agent, err := r.treeAgent(boot)
-	if err != nil {
-		return machine{}, err
-	}
 	assembly, err := assemble.Plan(ctx, assemble.Options{
-		Boot: boot, Payload: r.cmd.Media, Tree: r.cmd.Tree, Distfiles: r.cmd.Distfiles, Agent: agent,
-		Importer: kindling.PayloadImportSource, DoneEvent: agent == "",
+		Boot: boot, Payload: r.cmd.Media, Tree: r.cmd.Tree, Distfiles: r.cmd.Distfiles, Agent: r.agent,
+		Importer: kindling.PayloadImportSource, DoneEvent: r.agent == "",
 	})
 	if err != nil {
 		return machine{}, assembleError(ctx, err)
@@ -81,17 +77,6 @@ func (r *run) serveMirrors(ctx context.Context, boot *options.Rootfs) error {
 		boot.Mirrors[i] = server.URL()
 	}
 	return nil
-}
-
-// treeAgent is the agent's program, "" where there is none: by the user's will, or because no kernel of its own runs.
-func (r *run) treeAgent(boot options.Rootfs) (string, error) {
-	switch {
-	case r.cmd.Agent == agentNone || !boot.Qemu:
-		return "", nil
-	case r.cmd.Agent != "":
-		return r.cmd.Agent, nil
-	}
-	return besideUs("kindling-init-386")
 }
 
 // treeMachine is the machine for the mode.

@@ -16,7 +16,7 @@ import (
 // a kong command beside Rootfs.
 type Payload struct {
 	Payload      string `help:"Take distfiles along in a payload image (auto: with --external-sources, if the kernels are bootstrapped)." enum:"auto,on,off" default:"auto"`
-	PayloadStage string `help:"Import it under Fiwix, on Linux, or in two parts (auto)."                                                  enum:"auto,fiwix,linux" default:"auto"`
+	PayloadStage string `help:"Import it under Fiwix (fiwix), on Linux (linux), or in two parts (auto)."                                                  enum:"auto,fiwix,linux" default:"auto"`
 }
 
 // Check reports a payload where there can be none.

@@ -39,6 +39,16 @@ const (
 	configFile = "steps/configurator"
 )
 
+// Provides reports whether a step's script comes from the overlay, so that a tree need not have it.
+func Provides(s steps.Step) bool {
+	name := path.Join("tree", steps.MainRoot, string(s.Kind), s.Name+".sh")
+	if s.Kind == steps.KindBuild {
+		name = path.Join("tree", steps.MainRoot, s.Name)
+	}
+	_, err := fs.Stat(files, name)
+	return err == nil
+}
+
 // MaxCommandLine is the room that Fiwix has for its command line, in bytes and with the final NUL; it copies without
 // looking (Fiwix 1.5.0-lb1, kernel/multiboot.c into kernel_cmdline of kernel/main.c, NAME_MAX + 1 bytes).
 const MaxCommandLine = 256
