@@ -5,9 +5,9 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/term"
@@ -104,17 +104,13 @@ func (c *assembleCmd) agent() (string, error) {
 	case c.Agent == agentNone || c.Boot.Chroot || c.Boot.Bwrap:
 		return "", nil
 	case c.Agent != "":
-		return c.Agent, nil
+		return c.Agent, checkAgent(c.Agent, elf.EM_386)
 	}
-	self, err := os.Executable()
+	path, err := besideUs("kindling-init-386")
 	if err != nil {
-		return "", fmt.Errorf("where this program is: %w", err)
+		return "", err
 	}
-	beside := filepath.Join(filepath.Dir(self), "kindling-init-386")
-	if _, err := os.Stat(beside); err != nil {
-		return "", usageError("no agent at %s: run 'make build', name one with --agent, or give --agent=off", beside)
-	}
-	return beside, nil
+	return path, checkAgent(path, elf.EM_386)
 }
 
 // assembleError gives an error its exit status: an interruption is told apart from input that cannot be used.

@@ -282,7 +282,7 @@ func besideUs(name string) (string, error) {
 	}
 	path := filepath.Join(filepath.Dir(self), name)
 	if _, err := os.Stat(path); err != nil {
-		return "", usageError("no agent at %s: run 'make build', or name one with --agent", path)
+		return "", usageError("no agent at %s: run 'make build', or name one with --agent (off: a tree's own scripts)", path)
 	}
 	return path, nil
 }
