@@ -18,7 +18,7 @@ func TestParseName(t *testing.T) {
 		{"sda", "sda", 0, "sda1"}, {"/dev/sdb1", "sdb", 1, "sdb1"}, {"sdaa12", "sdaa", 12, "sdaa1"},
 		{"hdb", "hdb", 0, "hdb1"}, {"vda3", "vda", 3, "vda1"}, {"xvdc", "xvdc", 0, "xvdc1"},
 		{"nvme0n1", "nvme0n1", 0, "nvme0n1p1"}, {"nvme10n2p3", "nvme10n2", 3, "nvme10n2p1"},
-		{"mmcblk0", "mmcblk0", 0, "mmcblk0p1"}, {"mmcblk0p2", "mmcblk0", 2, "mmcblk0p1"},
+		{"sdap1", "sdap", 1, "sdap1"}, {"mmcblk0", "mmcblk0", 0, "mmcblk0p1"}, {"mmcblk0p2", "mmcblk0", 2, "mmcblk0p1"},
 	} {
 		got, err := ParseName(tt.in)
 		if err != nil || got != (Name{tt.disk, tt.part}) {
@@ -29,7 +29,9 @@ func TestParseName(t *testing.T) {
 			t.Errorf("%s: partition 1 is %s, want %s", tt.in, p, tt.partition)
 		}
 	}
-	for _, bad := range []string{"", "sd", "sda0", "sda1x", "../sda", "nvme0", "nvme0n1p0", "sda p1", "ttyS0", "sda1234"} {
+	for _, bad := range []string{"", "sd", "sda0", "sda1x", "../sda", "nvme0", "nvme0n1p0", "sda p1", "ttyS0", "sda1234",
+		"sdabcd", "sda01", "sda+1", "nvme", "nvme0n", "nvme0nx", "nvme0n11234", "nvme0n1p", "nvme0n1pp1", "mmcblk0p01", "mmcblk0001",
+		"loop", "sd1", "/dev//sda", "nvmen1"} {
 		if got, err := ParseName(bad); err == nil {
 			t.Errorf("%q: accepted as %+v", bad, got)
 		}

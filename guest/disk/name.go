@@ -6,7 +6,6 @@ package disk
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -17,28 +16,50 @@ type Name struct {
 	Part int    // partition number, 0 for the whole disk
 }
 
-// lettered disks put the number right behind the name; numbered ones have a "p" between (block/partitions/core.c,
-// disk_name).
-var (
-	lettered = regexp.MustCompile(`^([shv]d[a-z]{1,3}|xvd[a-z]{1,3})([1-9][0-9]{0,2})?$`)
-	numbered = regexp.MustCompile(`^(nvme[0-9]{1,3}n[0-9]{1,3}|mmcblk[0-9]{1,3}|loop[0-9]{1,3})(?:p([1-9][0-9]{0,2}))?$`)
-)
-
-// ParseName reads the name of a disk or partition, with or without /dev/ before it.
+// ParseName reads the name of a disk or partition, with or without /dev/ before it. Disks that end in a letter put the
+// number of a partition right behind their name, others have a "p" between (Linux, block/partitions/core.c).
 func ParseName(s string) (Name, error) {
 	name := strings.TrimPrefix(s, "/dev/")
-	for _, re := range []*regexp.Regexp{lettered, numbered} {
-		m := re.FindStringSubmatch(name)
-		if m == nil {
-			continue
-		}
-		part := 0
-		if m[2] != "" {
-			part, _ = strconv.Atoi(m[2]) // at most three digits
-		}
-		return Name{Disk: m[1], Part: part}, nil
+	n := diskLength(name)
+	d := Name{Disk: name[:n]}
+	if n > 0 && n == len(name) {
+		return d, nil
 	}
-	return Name{}, fmt.Errorf("disk name %q: want sdX, hdX, vdX, xvdX, nvmeXnY or mmcblkX, or a partition of one", s)
+	d.Part, _ = strconv.Atoi(strings.TrimLeft(name[n:], "p")) // what is no number is seen by the comparison
+	if n == 0 || d.Part < 1 || d.Part > 999 || d.String() != name {
+		return Name{}, fmt.Errorf("disk name %q: want sdX, hdX, vdX, xvdX, nvmeXnY or mmcblkX, or a partition of one", s)
+	}
+	return d, nil
+}
+
+// diskLength is how much of a name is that of the whole disk, 0 if no disk is called so.
+func diskLength(name string) int {
+	for _, prefix := range []string{"sd", "hd", "vd", "xvd"} {
+		if strings.HasPrefix(name, prefix) {
+			return span(name, len(prefix), 'a', 'z')
+		}
+	}
+	for _, prefix := range []string{"mmcblk", "loop"} {
+		if strings.HasPrefix(name, prefix) {
+			return span(name, len(prefix), '0', '9')
+		}
+	}
+	if n := span(name, len("nvme"), '0', '9'); strings.HasPrefix(name, "nvme") && strings.HasPrefix(name[n:], "n") {
+		return span(name, n+1, '0', '9')
+	}
+	return 0
+}
+
+// span is the end of the one to three characters between low and high that stand at a place in s, 0 if there are none.
+func span(s string, from int, low, high byte) int {
+	end := from
+	for end < len(s) && end < from+3 && low <= s[end] && s[end] <= high {
+		end++
+	}
+	if end == from {
+		return 0
+	}
+	return end
 }
 
 // Partition is the name of partition n of the disk: sda1, nvme0n1p1, mmcblk0p1.
