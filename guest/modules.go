@@ -12,7 +12,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/u-root/u-root/pkg/kmodule"
+	"kindling/guest/kmod"
 )
 
 // modulesList names the kernel modules to load, one a line, in the format of modules-load.d(5). A kernel without
@@ -34,13 +34,13 @@ func loadModules(say func(string, ...any)) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", modulesList, err)
 	}
-	prober, err := kmodule.NewProber(kmodule.ProbeOpts{})
+	prober, err := kmod.NewProber()
 	if err != nil {
 		return fmt.Errorf("kernel modules: %w", err)
 	}
 	loaded := 0
 	for _, name := range names {
-		if err := prober.Probe(name, ""); err != nil {
+		if err := prober.Probe(name); err != nil {
 			say("kernel module %s: %v", name, err)
 			continue
 		}

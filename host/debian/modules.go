@@ -36,7 +36,7 @@ func StorageModules() []string {
 
 // Module is one module file.
 type Module struct {
-	Name   string // of the file, without its suffix; modprobe takes '-' and '_' as equal, u-root's kmodule almost
+	Name   string // of the file, without its suffix; modprobe and the agent take '-' and '_' as equal
 	Path   string // in the guest, relative to the root of a merged-/usr tree: usr/lib/modules/<release>/kernel/...
 	Source string // absolute path on the host
 	Size   int64
