@@ -35,6 +35,8 @@ const (
 	linuxJump  = "steps/jump/linux.sh"
 	linuxTree  = "steps/jump/linux-tree.sh" // the tree's own, when it is wrapped
 	fiwixJump  = "steps/jump/fiwix.sh"
+	diskJump   = "steps/jump/move_disk.sh"
+	diskTree   = "steps/jump/move_disk-tree.sh"
 	manifest   = "steps/manifest"
 	configFile = "steps/configurator"
 )
@@ -97,6 +99,7 @@ func Apply(in Input) (Result, error) {
 	}{
 		{in.Payload, a.payload},
 		{in.Payload || in.Agent, a.jump},
+		{!in.Agent && (in.Payload || in.DoneEvent), a.moveDisk},
 		{in.Panic > 0 && (in.Payload || in.Agent || in.DoneEvent), a.fiwixPanic},
 		{len(in.Keys) > 0, a.configurator},
 		{in.DoneEvent, func() error { return a.embedded("steps/after/999999999-kindling-done.sh") }},
@@ -200,6 +203,24 @@ func (a *applier) jump() error {
 	}
 	a.add(linuxTree, own)
 	return a.embedded(linuxJump)
+}
+
+// moveDisk wraps the tree's move to disk in a guard. The tree makes the name of a partition by putting a 1 behind the
+// disk's, which is no partition of an nvme0n1: there the guard says what stands between.
+func (a *applier) moveDisk() error {
+	own, err := fs.ReadFile(a.in.Tree, diskJump)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("overlay: %w", err)
+	}
+	named := bytes.ReplaceAll(own, []byte("${DISK}1"), []byte("${DISK}${KINDLING_P}1"))
+	if bytes.Equal(named, own) {
+		a.warn("%s: no ${DISK}1, where names of partitions are made: only sdX, hdX and vdX will work", diskJump)
+	}
+	a.add(diskTree, named)
+	return a.embedded(diskJump)
 }
 
 var (

@@ -29,15 +29,17 @@ const (
 		"    kexec-fiwix -c \"fiwix root=/dev/ram0 kexec_size=195 kexec_cmdline=\\\"init=/init consoleblank=0\\\"\"\n" +
 		"else\n    kexec-fiwix -c \"fiwix kexec_size=195 kexec_cmdline=\\\"init=/init console=ttyS0\\\" x=y\"\nfi\n"
 	linux = "#!/bin/bash\nkexec -l k --append=\"root=/dev/sda1 rootwait\"\nkexec -l k --append=\"console=ttyS0\"\n"
+	move  = "#!/bin/sh\nmkfs.ext4 \"/dev/${DISK}1\"\nDISK=\"${DISK}1\"\nmount \"/dev/${DISK}\" /newroot\n"
 	menu  = "m /general _ _ _ General\nLong.\n\no /general/disk DISK \"\" _ Disk\nWhere to.\n"
 )
 
 func tree() fstest.MapFS {
 	return fstest.MapFS{
-		"steps/manifest":      {Data: []byte(manifest)},
-		"steps/jump/fiwix.sh": {Data: []byte(fiwix)},
-		"steps/jump/linux.sh": {Data: []byte(linux)},
-		"steps/configurator":  {Data: []byte(menu)},
+		"steps/manifest":          {Data: []byte(manifest)},
+		"steps/jump/fiwix.sh":     {Data: []byte(fiwix)},
+		"steps/jump/linux.sh":     {Data: []byte(linux)},
+		"steps/jump/move_disk.sh": {Data: []byte(move)},
+		"steps/configurator":      {Data: []byte(menu)},
 	}
 }
 
@@ -74,6 +76,7 @@ func TestParts(t *testing.T) {
 		script       = "steps/jump/fiwix.sh"
 		done         = "steps/after/999999999-kindling-done.sh"
 		options      = "steps/configurator"
+		guard, moved = "steps/jump/move_disk.sh", "steps/jump/move_disk-tree.sh"
 	)
 	importer := []string{
 		options, "steps/improve/import_payload.sh", "steps/improve/import_payload_rest.sh",
@@ -89,8 +92,8 @@ func TestParts(t *testing.T) {
 		{"panic alone", overlay.Input{Panic: 10}, nil},
 		{"agent", overlay.Input{Agent: true}, []string{own, wrapper}},
 		{"agent with panic", overlay.Input{Agent: true, Panic: 10}, []string{own, wrapper, script}},
-		{"done", overlay.Input{DoneEvent: true}, []string{done}},
-		{"payload", overlay.Input{Payload: true, Keys: keys()}, append([]string{own, wrapper}, importer...)},
+		{"done", overlay.Input{DoneEvent: true}, []string{done, guard, moved}},
+		{"payload", overlay.Input{Payload: true, Keys: keys()}, append([]string{own, wrapper, guard, moved}, importer...)},
 		{"all", overlay.Input{Payload: true, Keys: keys(), Agent: true, DoneEvent: true, Panic: 1},
 			append([]string{own, wrapper, script, done}, importer...)},
 	} {
@@ -184,6 +187,24 @@ func TestJumps(t *testing.T) {
 	}
 	if diff := cmp.Diff(lines, overlay.CommandLines([]byte(fiwix))); diff != "" {
 		t.Errorf("command lines (-want +got):\n%s", diff)
+	}
+}
+
+// The tree's move to disk gets the names of partitions right that it would get wrong, and is otherwise what it was.
+func TestMoveDisk(t *testing.T) {
+	in := overlay.Input{Tree: tree(), DoneEvent: true}
+	want := strings.ReplaceAll(move, "${DISK}1", "${DISK}${KINDLING_P}1")
+	if diff := cmp.Diff(want, apply(t, in)["steps/jump/move_disk-tree.sh"]); diff != "" {
+		t.Errorf("jump/move_disk.sh (-want +got):\n%s", diff)
+	}
+	in.Tree.(fstest.MapFS)["steps/jump/move_disk.sh"] = &fstest.MapFile{Data: []byte("another way\n")}
+	result, err := overlay.Apply(in)
+	if err != nil || len(result.Warnings) != 1 {
+		t.Errorf("no names of partitions: %q, %v", result.Warnings, err)
+	}
+	delete(in.Tree.(fstest.MapFS), "steps/jump/move_disk.sh")
+	if _, there := apply(t, in)["steps/jump/move_disk.sh"]; there {
+		t.Error("a tree that does not move gets a move")
 	}
 }
 
