@@ -38,6 +38,7 @@ const (
 	causeFlood
 	causeInterrupt
 	causeSign // of Options.Signs
+	causeFull // no room on the host's disk
 )
 
 // phase and step are what the guest has told of one, by the host's clock.
@@ -88,6 +89,7 @@ type Judge struct {
 	words      lastWords // before the first event
 	signSeen   Sign      // with causeSign
 	signMore   string    // the line behind it
+	fullAt     time.Time // when the host's disk was found full, unless the guest lived on
 
 	seq     uint64
 	counts  Counts
@@ -220,6 +222,8 @@ func (j *Judge) Tick(now time.Time) {
 	}
 	silent, patience := now.Sub(j.lastSign), j.o.patience(j.phase().name)
 	switch {
+	case j.noRoom():
+		j.decide(causeFull, "")
 	case silent > patience:
 		j.decide(causeHang, fmt.Sprintf("no sign of life for %s", round(silent)))
 	case j.o.Limit > 0 && now.Sub(j.start) > j.o.Limit:

@@ -5,6 +5,7 @@ package watch
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // play feeds a recorded stream: one line a happening, "SECONDS KIND REST" with the kinds
 //
 //	e {json}    an event line        c text   a console line      b     bytes without a line end
-//	t           nothing but time     i        the user's interrupt
+//	t           nothing but time     i        the user's interrupt    f N   N bytes free on the host's disk
 //	x text      the end of QEMU, "exit status 0" or whatever; it ends the stream
 //
 // It returns the verdict and the judge. stop is when the judge first wanted QEMU stopped, -1 for never.
@@ -54,6 +55,12 @@ func play(t *testing.T, o Options, stream string) (v Verdict, j *Judge, stop flo
 			j.Tick(now)
 		case "i":
 			j.Interrupt(now)
+		case "f":
+			free, err := strconv.ParseUint(rest, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.Room(now, free)
 		case "x":
 			return j.Finish(now, rest, ""), j, stop
 		default:
@@ -94,6 +101,16 @@ const (
 	panicLine = `[    9.123456] Kernel panic - not syncing: sysrq triggered crash`
 )
 
+// A phase with much patience has less while there is no room.
+func TestFullPatience(t *testing.T) {
+	o := testOptions()
+	o.Rules[2].Patience = time.Hour
+	_, _, stop := play(t, o, boot+"7 f 0\n100 t\n126.6 t\n200 x signal terminated")
+	if stop != 126.6 {
+		t.Errorf("stopped at %v", stop)
+	}
+}
+
 func TestVerdict(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -113,6 +130,30 @@ func TestVerdict(t *testing.T) {
 			stream: boot + stepOK + doneOK + "12 t\n12.5 c still here\n13.1 t\n14 x signal terminated",
 			want:   Verdict{Result: report.ResultOK, Phase: "steps", Line: "the run ended successfully"},
 			notes:  []string{"did not power off within 5s after the final event and was stopped"}, stop: 13.1},
+		{name: "host's disk full, and silence",
+			stream: boot + "7 f 4194303\n8 b\n20 t\n26 f 0\n29 t\n30 x signal terminated",
+			want: Verdict{Result: report.ResultInternal, Phase: "steps", Step: "003-build-b", Reason: "no space left on the host's disk",
+				Line: "the disk of the run folder is full in phase steps, step 3 of 3 (build: b)"},
+			notes: []string{"the disk of the run folder is full (4095 KiB free)"}, stop: 29},
+		{name: "host's disk full, room again, but the machine stays stopped",
+			stream: boot + "7 f 0\n8 f 99999999\n29 t\n30 x signal terminated",
+			want: Verdict{Result: report.ResultInternal, Phase: "steps", Step: "003-build-b", Reason: "no space left on the host's disk",
+				Line: "the disk of the run folder is full in phase steps, step 3 of 3 (build: b)"},
+			notes: []string{"is full (0 KiB free)"}, stop: 29},
+		{name: "host's disk full for a while, which the machine did not meet",
+			stream: boot + "7 f 0\n8 b\n9 f 99999999\n29 t\n30 x signal terminated",
+			want: Verdict{Result: report.ResultHang, Phase: "steps", Step: "003-build-b", Reason: "no sign of life for 21s",
+				Line: "hang: no sign of life for 21s in phase steps, step 3 of 3 (build: b); usual cause: a loop"},
+			notes: []string{"is full (0 KiB free)"}, stop: 29},
+		{name: "host's disk full, and the final event lost",
+			stream: boot + "7 f 0\n8 b\n9 x exit status 0",
+			want: Verdict{Result: report.ResultInternal, Phase: "steps", Step: "003-build-b", Reason: "no space left on the host's disk",
+				Line: "the disk of the run folder is full in phase steps, step 3 of 3 (build: b)"},
+			notes: []string{"is full (0 KiB free)"}},
+		{name: "host's disk full, success all the same",
+			stream: boot + "7 f 0\n" + strings.ReplaceAll(stepOK, "7 e", "7.5 e") + doneOK + "9 x exit status 0",
+			want:   Verdict{Result: report.ResultOK, Phase: "steps", Line: "the run ended successfully"},
+			notes:  []string{"is full (0 KiB free)"}},
 		{name: "success that does not fit",
 			stream: boot + doneOK + "9 x exit status 0",
 			want:   Verdict{Result: report.ResultOK, Phase: "steps", Line: "the run ended successfully"},

@@ -55,6 +55,8 @@ type Run struct {
 	Sink    Sink          // may be nil
 	Report  report.Report // what is known beforehand: label, media, packages, versions, accel, argv, notes
 	Started time.Time     // when the process was started
+	// Free is how many bytes there still are for what the machine writes; nil: on the filesystem of Dir.
+	Free func() (uint64, error)
 }
 
 // Supervise watches a machine until it has ended, stops it when the run is decided or ctx ends, writes the step logs
@@ -88,6 +90,9 @@ func newSupervisor(r Run) (*supervisor, error) {
 	if r.Sink == nil {
 		r.Sink = noSink{}
 	}
+	if r.Free == nil {
+		r.Free = func() (uint64, error) { return freeBytes(r.Dir.Path()) }
+	}
 	s := &supervisor{
 		Run:     r,
 		judge:   NewJudge(r.Options, r.Started),
@@ -116,8 +121,9 @@ func (s *supervisor) giveUp(ctx context.Context, err error) Verdict {
 
 // watch is the loop: it ends with the process.
 func (s *supervisor) watch(ctx context.Context) {
-	ticker := time.NewTicker(pollEvery)
+	ticker, rooms := time.NewTicker(pollEvery), time.NewTicker(roomEvery)
 	defer ticker.Stop()
+	defer rooms.Stop()
 	interrupted := ctx.Done()
 	var lost <-chan time.Time
 	for {
@@ -136,6 +142,8 @@ func (s *supervisor) watch(ctx context.Context) {
 			default:
 				s.judge.Interrupt(time.Now())
 			}
+		case <-rooms.C:
+			s.room()
 		case <-ticker.C:
 			s.pollSome()
 			s.judge.Tick(time.Now())
@@ -146,6 +154,15 @@ func (s *supervisor) watch(ctx context.Context) {
 			lost = time.After(stopPatience)
 			go func() { s.stopped <- s.Process.Stop(context.WithoutCancel(ctx)) }()
 		}
+	}
+}
+
+// room asks for the room on the disk.
+func (s *supervisor) room() {
+	free, err := s.Free()
+	s.fault("see how much room there is", err)
+	if err == nil {
+		s.judge.Room(time.Now(), free)
 	}
 }
 
@@ -227,6 +244,7 @@ func (s *supervisor) fault(what string, err error) {
 
 // finish reads the rest of the files, gives the verdict and writes the report.
 func (s *supervisor) finish() Verdict {
+	s.room() // it may have got full since it was last asked for, and that may be the end
 	for more := true; more && max(s.console.Offset(), s.events.Offset()) <= s.Options.MaxFileSize; {
 		more = s.poll()
 	}

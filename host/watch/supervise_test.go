@@ -273,6 +273,23 @@ func TestSuperviseHostFaults(t *testing.T) {
 	})
 }
 
+// The room is that of the run folder, and is asked for when the machine has ended.
+func TestSuperviseNoRoom(t *testing.T) {
+	r, m, _ := newRun(t)
+	r.Free = func() (uint64, error) { return 0, nil }
+	m.end("exit status 0")
+	if v := Supervise(t.Context(), r); v.Result != report.ResultInternal || !strings.Contains(v.Line, "disk of the run folder is full") {
+		t.Errorf("%+v", v)
+	}
+	free, err := freeBytes(r.Dir.Path())
+	if err != nil || free < minRoom {
+		t.Errorf("%d bytes free, %v", free, err)
+	}
+	if _, err := freeBytes(r.Dir.Path() + "/none"); err == nil {
+		t.Error("there is room in a folder that is not there")
+	}
+}
+
 func TestLastLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	for text, want := range map[string]string{

@@ -61,6 +61,10 @@ func (j *Judge) Finish(now time.Time, exit, said string) Verdict {
 		v.Line = "stopped: " + j.said + j.where()
 	case j.suspect != "" && (j.cause == causeNone || j.cause == causeHang):
 		j.panicVerdict(&v, j.suspect)
+	case !j.fullAt.IsZero(): // whatever it looked like: the end may have been written and found no room
+		v.Result = report.ResultInternal
+		v.Reason = "no space left on the host's disk"
+		v.Line = "the disk of the run folder is full" + j.where()
 	case j.cause == causeHang, j.cause == causeLimit:
 		v.Result = report.ResultHang
 		v.Line = "hang: " + j.said + j.where()
