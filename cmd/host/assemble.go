@@ -35,6 +35,16 @@ type assembleCmd struct {
 	Initramfs bool   `help:"With --kernel: make an initramfs of what is on the disk as well."`
 }
 
+// Help implements kong.HelpProvider.
+func (assembleCmd) Help() string {
+	return examples(
+		"kindling assemble --tree ~/live-bootstrap --distfiles ~/distfiles --out media --bare-metal --external-sources",
+		"images for a real machine, and what to do with them",
+		"kindling assemble --tree ~/live-bootstrap --out media --qemu --mirrors https://mirror.example --agent off",
+		"an image for QEMU that downloads its sources, without the agent",
+	)
+}
+
 // Run decides, writes, and says what there is.
 func (c *assembleCmd) Run(ctx context.Context, s streams) error {
 	assembly, err := c.plan(ctx)

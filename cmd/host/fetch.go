@@ -82,6 +82,16 @@ type fetchCmd struct {
 	JSON       bool   `help:"Write the result as JSON with stable field names." name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (fetchCmd) Help() string {
+	return examples(
+		"kindling fetch --tree ~/live-bootstrap --distfiles ~/distfiles -m https://mirror.example",
+		"bring everything that is missing",
+		"kindling fetch --tree ~/live-bootstrap --distfiles ~/distfiles --verify-only",
+		"say what is missing or wrong",
+	)
+}
+
 // fetched is the result as JSON.
 type fetched struct {
 	Status   string             `json:"status"` // complete, incomplete, interrupted or failed

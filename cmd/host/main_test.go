@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -96,7 +97,7 @@ func TestOneLine(t *testing.T) {
 
 // TestUntilSignal sends each signal to the test itself and expects the context to end.
 func TestUntilSignal(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			ctx, stop := untilSignal(t.Context())
 			defer stop()
@@ -115,7 +116,7 @@ func TestUntilSignal(t *testing.T) {
 	}
 }
 
-// TestClosedPipe writes to a pipe that nobody reads any more: an error, not the end of the program.
+// TestClosedPipe writes to a pipe that nobody reads any more, as behind "| head": the end, without a word.
 func TestClosedPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -125,7 +126,22 @@ func TestClosedPipe(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := execute([]string{"version"}, streams{out: w, err: w}); got != statusInternal {
-		t.Errorf("exit status %d, want %d", got, statusInternal)
+	words, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = words.Close() }()
+	for _, args := range [][]string{{"version"}, {"man"}, {"completion", "bash"}} {
+		if got := execute(args, streams{out: w, err: words}); got != statusPipe {
+			t.Errorf("%q: exit status %d, want %d", args, got, statusPipe)
+		}
+	}
+	if said, err := os.ReadFile(words.Name()); err != nil || len(said) > 0 {
+		t.Errorf("it says %q, %v", said, err)
+	}
+	// Another pipe is another matter.
+	broken := &fs.PathError{Op: "write", Path: "/some/pipe", Err: syscall.EPIPE}
+	if status, line := statusOf(broken, w); status != statusInternal || line == "" {
+		t.Errorf("another pipe: %d, %q", status, line)
 	}
 }

@@ -23,6 +23,14 @@ type mirrorCmd struct {
 	JSON   bool   `help:"Print JSON lines." name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (mirrorCmd) Help() string {
+	return examples(
+		"kindling mirror ~/distfiles", "serve a folder to this machine, at a free port",
+		"kindling mirror ~/distfiles --listen :8080", "serve it to every machine that gets here",
+	)
+}
+
 // mirrorLine is one line of --json: the first has the address, every other one a request.
 type mirrorLine struct {
 	URL    string `json:"url,omitempty"`

@@ -47,6 +47,15 @@ type payloadCreateCmd struct {
 	JSON      bool     `help:"Write the result as JSON with stable field names." name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (payloadCreateCmd) Help() string {
+	return examples(
+		"kindling payload create payload.img --tree ~/live-bootstrap --distfiles ~/distfiles --external-sources --qemu",
+		"what the plan of a tree puts into its payload",
+		"kindling payload create payload.img a.tar b.tar", "files of your own",
+	)
+}
+
 // created is the result as JSON.
 type created struct {
 	Image      string `json:"image"`
@@ -226,6 +235,14 @@ type payloadListCmd struct {
 	JSON  bool   `help:"Write JSON with stable field names." name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (payloadListCmd) Help() string {
+	return examples(
+		"kindling payload list payload.img", "names, sizes and sha256",
+		"kindling payload list /dev/sdb --json", "the same of a disk, for a program",
+	)
+}
+
 // listed is a payload as JSON.
 type listed struct {
 	Image string       `json:"image"`
@@ -296,6 +313,13 @@ type payloadVerifyCmd struct {
 	JSON  bool   `help:"Write the result as JSON with stable field names." name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (payloadVerifyCmd) Help() string {
+	return examples(
+		"kindling payload verify payload.img", "read all of it, and hold it against its SHA256SUMS",
+	)
+}
+
 // verified is the result as JSON; Error is "" when the payload is right.
 type verified struct {
 	Image string `json:"image"`
@@ -345,6 +369,15 @@ type payloadExtractCmd struct {
 	Count  int    `help:"Files to copy after those; 0 is all."                              default:"0"`
 	Sums   bool   `help:"Leave SHA256SUMS in the folder, to check it with sha256sum."`
 	JSON   bool   `help:"Write the result as JSON with stable field names."                 name:"json"`
+}
+
+// Help implements kong.HelpProvider.
+func (payloadExtractCmd) Help() string {
+	return examples(
+		"kindling payload extract payload.img distfiles", "copy its files into a folder, verified",
+		"kindling payload extract payload.img distfiles --skip 8 --count 2",
+		"two of them, behind the first eight",
+	)
 }
 
 // extracted is the result as JSON.

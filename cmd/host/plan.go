@@ -32,6 +32,16 @@ type planCmd struct {
 	JSON      bool   `help:"Write JSON with stable field names." name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (planCmd) Help() string {
+	return examples(
+		"kindling plan --tree ~/live-bootstrap --qemu --external-sources",
+		"what runs where, what goes on which medium, and whether it fits",
+		"kindling plan --tree ~/live-bootstrap --bare-metal --json", "the same for a program",
+		"kindling plan --tree ~/live-bootstrap --chroot --root /steps-guix", "the steps of another root",
+	)
+}
+
 // Run writes the plan to out. Whatever is wrong is wrong with the options or the tree; a limit of an early kernel that
 // is exceeded is an error behind the whole plan.
 func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
@@ -59,7 +69,7 @@ func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 
 // view plans as the assembled image will: with the payload imports in the manifest if there is a payload.
 func (c *planCmd) view() (*planview.View, error) {
-	if err := errors.Join(c.Boot.Validate(), c.Media.Check(&c.Boot)); err != nil {
+	if err := errors.Join(c.Boot.Validate(), c.Media.Check(&c.Boot), checkInputs(&c.Boot)); err != nil {
 		return nil, err
 	}
 	tree, err := openTree(c.Tree)
@@ -94,6 +104,30 @@ func (c *planCmd) view() (*planview.View, error) {
 	}
 	view, err := planview.New(plan, facts)
 	return view, inTree(c.Tree, err)
+}
+
+// checkInputs reports files of options that are not there, or are no files: a plan that could not be carried out is none.
+func checkInputs(boot *options.Rootfs) error {
+	for _, in := range []struct {
+		option, path string
+		folder       bool
+	}{
+		{"--kernel", boot.Kernel, false}, {"--repo", boot.Repo, true}, {"--early-preseed", boot.EarlyPreseed, false},
+	} {
+		if in.path == "" {
+			continue
+		}
+		info, err := os.Stat(in.path)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", in.option, err)
+		case in.folder && !info.IsDir():
+			return fmt.Errorf("%s %s: is no folder", in.option, in.path)
+		case !in.folder && !info.Mode().IsRegular():
+			return fmt.Errorf("%s %s: is no regular file", in.option, in.path)
+		}
+	}
+	return nil
 }
 
 // payloadManifest is the manifest as it stands on media with a payload.

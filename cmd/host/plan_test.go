@@ -50,7 +50,7 @@ func TestPlanMedia(t *testing.T) {
 		{"-q --external-sources --payload=off", "init 9, external 2", nil, 0},
 		{"-q", "init 9, network 2", nil, 0},
 		{"-bw --external-sources", "init 11", nil, 0},
-		{"-q -qk k --external-sources", "init 11", nil, 0},
+		{"-q -qk plan_test.go --external-sources", "init 11", nil, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.args, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestPlanBudgets(t *testing.T) {
 	if row := budgetRow(t, with, "fiwix.command-line"); *row.Known != int64(len(line)+1) {
 		t.Errorf("command line of %d bytes, want %d", *row.Known, len(line)+1)
 	}
-	for _, mode := range []string{"-c", "-bw", "-q --kernel k"} {
+	for _, mode := range []string{"-c", "-bw", "-q --kernel plan_test.go"} {
 		if view := planJSON(t, append([]string{"--tree", tree}, strings.Fields(mode)...)...); view.Budgets != nil {
 			t.Errorf("%s: budgets without an early kernel", mode)
 		}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,16 +40,28 @@ type runCmd struct {
 	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree)." placeholder:"DIR"`
 	Agent     string `help:"The agent's program, or off for a tree's own scripts (default: beside this program)." placeholder:"FILE|off"`
 
-	Folder string `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run" type:"path"`
-	Accel  string `help:"What runs the guest's instructions: auto, kvm or tcg." enum:"auto,kvm,tcg" default:"auto"`
-	CPU    string `help:"CPU model, as QEMU names it." name:"cpu" placeholder:"MODEL"`
-	DryRun bool   `help:"Assemble the media and print the command instead of running it."`
-	Keep   bool   `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
-	JSON   bool   `help:"Print the guest's events as JSON lines instead of progress." name:"json"`
+	Folder pathName `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run"`
+	Accel  string   `help:"What runs the guest's instructions: auto, kvm or tcg." enum:"auto,kvm,tcg" default:"auto"`
+	CPU    string   `help:"CPU model, as QEMU names it." name:"cpu" placeholder:"MODEL"`
+	DryRun bool     `help:"Print the command instead of running it; with --keep or --run, its media are left there."`
+	Keep   bool     `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
+	JSON   bool     `help:"Print the guest's events as JSON lines instead of progress." name:"json"`
 
-	Variant string `help:"Make the embedded default fail: after-fails, build-fails, payload-cut or panic." enum:",after-fails,build-fails,payload-cut,panic" default:"" placeholder:"NAME"`
-	Guest   string `help:"Architecture of the embedded default's kernel and agent: 386 or amd64." enum:"386,amd64" default:"386"`
-	Cache   string `help:"Folder for the embedded default's Debian packages (default: kindling below the user's cache folder)." placeholder:"DIR" type:"path" env:"KINDLING_CACHE"`
+	Variant string   `help:"Make the embedded default fail: after-fails, build-fails, payload-cut or panic." enum:",after-fails,build-fails,payload-cut,panic" default:"" placeholder:"NAME"`
+	Guest   string   `help:"Architecture of the embedded default's kernel and agent: 386 or amd64." enum:"386,amd64" default:"386"`
+	Cache   pathName `help:"Folder for the embedded default's Debian packages (default: kindling below the user's cache folder)." placeholder:"DIR" env:"KINDLING_CACHE"`
+}
+
+// Help implements kong.HelpProvider.
+func (runCmd) Help() string {
+	return examples(
+		"kindling run", "boot the embedded default and watch it",
+		"kindling run --variant panic", "the same, made to fail in one way",
+		"kindling run --dry-run", "print the command line of QEMU only",
+		"kindling run --json --run out", "events as JSON lines; everything that the run leaves is in out",
+		"kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources",
+		"a real bootstrap, from builder-hex0 on",
+	)
 }
 
 // machine is what is to be run, whatever it is: a virtual machine, or a chroot.
@@ -69,9 +82,15 @@ type run struct {
 	dir     *rundir.Dir
 	agent   string // its program, "" for none
 	label   string
-	mirrors []*mirror.Server
+	mirrors []served
 	notes   []string
 	started time.Time
+}
+
+// served is a mirror with the folder that it serves.
+type served struct {
+	*mirror.Server
+	dir string
 }
 
 // Run implements the verb.
@@ -88,10 +107,31 @@ func (c *runCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if c.DryRun {
-		_, err := fmt.Fprintln(s.out, qemu.ShellLine(m.argv))
-		return err
+		return r.show(m)
 	}
 	return r.boot(ctx, m)
+}
+
+// show prints the command in place of running it. The media are there to be run with it only where they were asked for:
+// by --keep, or by a folder of the user's own; the mirrors have to be started again then.
+func (r *run) show(m machine) error {
+	line := qemu.ShellLine(m.argv)
+	if !r.cmd.Keep && r.cmd.Folder == "" {
+		for _, s := range r.mirrors {
+			line = strings.ReplaceAll(line, ":"+strconv.Itoa(s.Port()), ":PORT")
+		}
+		_, err := fmt.Fprintln(r.streams.out, line)
+		r.say("nothing is left of this; --keep leaves the media")
+		return errors.Join(err, r.discard())
+	}
+	if _, err := fmt.Fprintln(r.streams.out, line); err != nil {
+		return err
+	}
+	r.say("media: " + r.dir.Disks())
+	for _, s := range r.mirrors {
+		r.say(fmt.Sprintf("while it runs: kindling mirror --listen %s %s", s.Addr(), qemu.ShellLine([]string{s.dir})))
+	}
+	return nil
 }
 
 // prepare makes the run folder and everything in it.
@@ -112,7 +152,7 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 	if r.agent, err = r.cmd.agent(); err != nil {
 		return machine{}, err
 	}
-	dir, err := rundir.Create(rundir.Options{Path: r.cmd.Folder, Label: r.label, Now: r.started})
+	dir, err := rundir.Create(rundir.Options{Path: string(r.cmd.Folder), Label: r.label, Now: r.started})
 	if err != nil {
 		return machine{}, usageError("%s", err)
 	}
@@ -187,7 +227,7 @@ func (r *run) serve(ctx context.Context, dir string) (*mirror.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
-	r.mirrors = append(r.mirrors, s)
+	r.mirrors = append(r.mirrors, served{s, dir})
 	return s, nil
 }
 
@@ -201,9 +241,13 @@ func (r *run) stopMirrors(stop context.CancelFunc) {
 	}
 }
 
-// accel resolves --accel, and says once when it is the slow one.
-func (r *run) accel() (qemu.Accel, error) {
-	accel, note, err := qemu.ResolveAccel(qemu.Accel(r.cmd.Accel), qemu.ProbeKVM)
+// accel resolves --accel, and says once when it is the slow one. Who asks for KVM by name gets it wherever it starts.
+func (r *run) accel(ctx context.Context) (qemu.Accel, error) {
+	probe := func() error { return qemu.TryKVM(ctx, r.cmd.Boot.QemuCmd, false).Obstacle }
+	if qemu.Accel(r.cmd.Accel) == qemu.AccelKVM {
+		probe = qemu.ProbeKVM
+	}
+	accel, note, err := qemu.ResolveAccel(qemu.Accel(r.cmd.Accel), probe)
 	if err != nil {
 		return "", usageError("%s", err)
 	}

@@ -8,8 +8,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -28,11 +26,11 @@ const seedSize = 32
 
 // prepareDemo assembles the embedded default and starts its mirror.
 func (r *run) prepareDemo(ctx context.Context) (machine, error) {
-	cacheDir, err := r.cmd.cacheDir()
+	packages, err := cacheDir(r.cmd.Cache)
 	if err != nil {
 		return machine{}, err
 	}
-	cache, err := debian.Open(cacheDir)
+	cache, err := debian.Open(packages)
 	if err != nil {
 		return machine{}, err
 	}
@@ -50,17 +48,6 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 	return r.demoMachine(ctx, media, server.Port())
 }
 
-func (c *runCmd) cacheDir() (string, error) {
-	if c.Cache != "" {
-		return c.Cache, nil
-	}
-	base, err := os.UserCacheDir()
-	if err != nil {
-		return "", usageError("no cache folder: %s; name one with --cache", err)
-	}
-	return filepath.Join(base, "kindling"), nil
-}
-
 // kernelArch is Debian's name of the architecture.
 func (c *runCmd) kernelArch() string {
 	if c.Guest == "386" {
@@ -71,7 +58,7 @@ func (c *runCmd) kernelArch() string {
 
 // demoMachine describes the machine: the disk to move to first, the payload second.
 func (r *run) demoMachine(ctx context.Context, media hostdemo.Media, mirrorPort int) (machine, error) {
-	accel, err := r.accel()
+	accel, err := r.accel(ctx)
 	if err != nil {
 		return machine{}, err
 	}

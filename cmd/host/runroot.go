@@ -54,15 +54,37 @@ func startRoot(ctx context.Context, argv []string, root string, dir *rundir.Dir,
 	go func() {
 		defer close(p.done)
 		p.err = errors.Join(cmd.Wait(), console.Close())
-		if err := os.WriteFile(dir.Events(), finalEvent(p.err, root), 0o644); err != nil {
+		if err := os.WriteFile(dir.Events(), finalEvent(p.err, root, lastConsoleLine(dir.ConsoleLog())), 0o644); err != nil {
 			_, _ = fmt.Fprintln(log, err)
 		}
 	}()
 	return p, nil
 }
 
-// finalEvent is the guest's word on how it ended.
-func finalEvent(ended error, root string) []byte {
+// consoleTail is how much of a console is searched for its last line, in bytes.
+const consoleTail = 4096
+
+// lastConsoleLine is what a guest, or the program that was to start it, said last; "" for nothing.
+func lastConsoleLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	data := make([]byte, min(info.Size(), consoleTail))
+	if _, err := f.ReadAt(data, info.Size()-int64(len(data))); err != nil {
+		return ""
+	}
+	text := strings.TrimSpace(string(data))
+	return event.Clean(text[strings.LastIndexByte(text, '\n')+1:])
+}
+
+// finalEvent is the guest's word on how it ended; said is the last line of its console.
+func finalEvent(ended error, root, said string) []byte {
 	e := event.Event{Seq: 1, Kind: event.KindDone, Status: event.StatusOK}
 	marker, err := os.ReadFile(filepath.Join(root, doneMarker))
 	switch {
@@ -73,6 +95,9 @@ func finalEvent(ended error, root string) []byte {
 		}
 	case err != nil || strings.TrimSpace(string(marker)) != "ok":
 		e.Status, e.Reason, e.Text = event.StatusFailed, event.ReasonStep, "it ended without having reached its last step"
+	}
+	if e.Status == event.StatusFailed && said != "" {
+		e.Text += ": " + said
 	}
 	line, err := event.Encode(e)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"kindling"
 	"kindling/host/assemble"
 	"kindling/host/budget"
+	"kindling/host/doctor"
 	"kindling/host/options"
 	"kindling/host/qemu"
 	"kindling/host/report"
@@ -82,9 +83,9 @@ func (r *run) serveMirrors(ctx context.Context, boot *options.Rootfs) error {
 // treeMachine is the machine for the mode.
 func (r *run) treeMachine(ctx context.Context, boot options.Rootfs, a *assemble.Assembly, result assemble.Result) (machine, error) {
 	if boot.Chroot || boot.Bwrap {
-		return r.rootMachine(boot, result.Dir)
+		return r.rootMachine(ctx, boot, result.Dir)
 	}
-	accel, err := r.accel()
+	accel, err := r.accel(ctx)
 	if err != nil {
 		return machine{}, err
 	}
@@ -113,7 +114,7 @@ func (r *run) treeMachine(ctx context.Context, boot options.Rootfs, a *assemble.
 }
 
 // rootMachine is a chroot or bubblewrap in place of a machine.
-func (r *run) rootMachine(boot options.Rootfs, root string) (machine, error) {
+func (r *run) rootMachine(ctx context.Context, boot options.Rootfs, root string) (machine, error) {
 	first := filepath.Join("/bootstrap-seeds/POSIX", archDir(boot.Arch), "kaem-optional-seed")
 	if boot.Chroot && os.Geteuid() != 0 {
 		return machine{}, usageError("--chroot needs root: run kindling as root, or take --bwrap")
@@ -129,6 +130,9 @@ func (r *run) rootMachine(boot options.Rootfs, root string) (machine, error) {
 	argv := []string{"env", "-i", "PATH=/bin", program, root, first}
 	if boot.Bwrap {
 		argv = bwrapArgv(program, root, first, boot.ExternalSources)
+		if _, err := (doctor.System{}).Output(ctx, doctor.BwrapTrial(program)...); err != nil {
+			return machine{}, usageError("--bwrap: %s; 'kindling doctor' says what mends it, --chroot needs root instead", err)
+		}
 	}
 	return machine{
 		argv: argv, versions: map[string]string{},

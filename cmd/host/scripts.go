@@ -25,6 +25,14 @@ type scriptsCmd struct {
 	Root   string `help:"The root to generate; others than /steps begin in bash."        default:"/steps"`
 }
 
+// Help implements kong.HelpProvider.
+func (scriptsCmd) Help() string {
+	return examples(
+		"kindling scripts --tree ~/live-bootstrap --config bootstrap.cfg --out scripts",
+		"what the tree's own generator writes for this configuration",
+	)
+}
+
 // Run writes the scripts, and the number of files to out.
 func (c *scriptsCmd) Run(ctx context.Context, out io.Writer) error {
 	files, err := c.generate()

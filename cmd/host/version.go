@@ -14,6 +14,13 @@ import (
 // gives the same bytes.
 type versionCmd struct{}
 
+// Help implements kong.HelpProvider.
+func (versionCmd) Help() string {
+	return examples(
+		"kindling version", "one line: version, commit, its date, Go",
+	)
+}
+
 // Run prints one line.
 func (versionCmd) Run(out io.Writer) error {
 	info, ok := debug.ReadBuildInfo()

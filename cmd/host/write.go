@@ -27,6 +27,14 @@ type writeCmd struct {
 	JSON     bool   `help:"Write the result as JSON with stable field names."                             name:"json"`
 }
 
+// Help implements kong.HelpProvider.
+func (writeCmd) Help() string {
+	return examples(
+		"sudo kindling write media/init.img /dev/sdX", "show what the disk is, ask, write, read back",
+		"sudo kindling write media/init.img /dev/sdX --yes-erase /dev/sdX", "the same in a script",
+	)
+}
+
 // written is the result as JSON.
 type written struct {
 	Image     string `json:"image"`

@@ -165,3 +165,24 @@ var cleanName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`)
 
 // oneLine joins the lines of an error text that is to fit a report.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// HasUserland reports whether the cache has the userland, complete. It changes and fetches nothing.
+func (c *Cache) HasUserland() bool {
+	r := userlandRecipe()
+	_, err := readEntry(filepath.Join(c.dir, entryName("userland", r.Arch, r)))
+	return err == nil
+}
+
+// HasKernel reports whether the cache has the architecture's kernel, complete, and which. It changes and fetches nothing.
+func (c *Cache) HasKernel(arch string) (release string, ok bool) {
+	meta, err := kernelMeta(arch)
+	if err != nil {
+		return "", false
+	}
+	e, err := readEntry(filepath.Join(c.dir, entryName("kernel", arch, kernelKey{Format: kernelFormat, Meta: meta})))
+	if err != nil {
+		return "", false
+	}
+	k, err := findKernel(e.root())
+	return k.Release, err == nil
+}

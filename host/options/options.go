@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"kindling/steps"
@@ -50,6 +51,11 @@ type Rootfs struct {
 	TargetSize MiB    `help:"Size of the guest's disk (-qs)."     default:"16G"`
 	Kernel     string `help:"Own kernel to begin with (-qk)."     placeholder:"FILE"`
 	BareMetal  bool   `help:"Make images for a real machine."     short:"b"`
+}
+
+// architectures are those that stage0-posix has a folder for, under the names that rootfs.py knows them by.
+func architectures() []string {
+	return []string{"x86", "amd64", "AArch64", "armv7l", "riscv32", "riscv64"}
 }
 
 // Mode is where a bootstrap runs.
@@ -109,6 +115,8 @@ func (r *Rootfs) Validate() error {
 		return errors.New("--qemu-ram: must be at least 1 (MiB)")
 	case !isWord(r.Arch):
 		return fmt.Errorf("--arch %q: must be a plain word such as x86", r.Arch)
+	case !slices.Contains(architectures(), r.Arch):
+		return fmt.Errorf("--arch %s: there is no seed for it: give one of %s", r.Arch, strings.Join(architectures(), ", "))
 	case r.InternalCI != "" && !isWord(r.InternalCI):
 		return fmt.Errorf("--internal-ci %q: must be a plain word such as pass1", r.InternalCI)
 	}

@@ -130,6 +130,8 @@ func TestValidate(t *testing.T) {
 		{"-q --qemu-ram=0", "--qemu-ram: must be at least 1"},
 		{"-c --target-size=0", ""}, // QEMU only
 		{"-q -a x;y", "--arch \"x;y\": must be a plain word"},
+		{"-q -a foo", "--arch foo: there is no seed for it: give one of x86, amd64, "},
+		{"-q -a riscv64", ""},
 		{"-q --internal-ci=a$b", "--internal-ci \"a$b\": must be a plain word"},
 		{"-q -m ftp://a", "must be http://"},
 		{"-q -m a.example", "must be http://"},

@@ -45,9 +45,11 @@ const (
 	kvmAPIVersion    = 12 // the only one there has ever been since Linux 2.6.22
 )
 
-// ProbeKVM finds out whether KVM can run an unmodified x86 guest here: the host is x86, its processor says that it
-// virtualises (vmx or svm), /dev/kvm opens and makes a virtual machine. A /dev/kvm alone is no proof: kernels with the
-// software-only kvm_pvm have one that makes machines and then runs them slower than TCG.
+const kvmDevice = "/dev/kvm"
+
+// ProbeKVM finds out whether the host shows that KVM can run an unmodified x86 guest: it is x86, its processor says that
+// it virtualises (vmx or svm), /dev/kvm opens and makes a virtual machine. A /dev/kvm alone is no proof: kernels with
+// the software-only kvm_pvm have one that makes machines and then runs them slower than TCG. The proof is TryKVM's.
 func ProbeKVM() error {
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "386" {
 		return fmt.Errorf("%w: the host is no x86 machine", ErrNoKVM)
@@ -60,7 +62,7 @@ func ProbeKVM() error {
 	if err := checkVirtualises(cpuinfo); err != nil {
 		return err
 	}
-	return probeDevice("/dev/kvm")
+	return probeDevice(kvmDevice)
 }
 
 // checkVirtualises reads /proc/cpuinfo and looks for the flag of Intel's VT-x (vmx) or AMD's SVM (svm).

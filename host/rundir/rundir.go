@@ -70,6 +70,7 @@ type Options struct {
 type Dir struct {
 	path  string // absolute
 	given bool   // the folder itself was there before
+	base  string // the folder that runs are made in; "" for a folder of the user's choice
 }
 
 // Create makes the folder with everything that is empty at first. The folder is refused with ErrNotEmpty when there is
@@ -98,6 +99,7 @@ func Create(o Options) (*Dir, error) {
 		return nil, errors.Join(fmt.Errorf("run folder: link %s: %w", filepath.Join(base, Latest), err),
 			os.RemoveAll(dir.path))
 	}
+	dir.base = filepath.Dir(dir.path)
 	return dir, nil
 }
 
@@ -257,8 +259,8 @@ func (d *Dir) RemoveDisks() error {
 	return nil
 }
 
-// Remove takes back the folder of a run that never began, and the link "latest" beside it if that leads to it. A folder
-// that was there before stays, empty as it was.
+// Remove takes back the folder of a run that never began, the link "latest" beside it if that leads to it, and the
+// folder of runs if that is empty then. A run's folder that was there before stays, empty as it was.
 func (d *Dir) Remove() error {
 	link := filepath.Join(filepath.Dir(d.path), Latest)
 	var errs []error
@@ -267,6 +269,9 @@ func (d *Dir) Remove() error {
 	}
 	if err := errors.Join(append(errs, d.removeNew())...); err != nil {
 		return fmt.Errorf("run folder: %w", err)
+	}
+	if d.base != "" {
+		_ = os.Remove(d.base) // it stays if there are other runs in it
 	}
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"crypto/sha256"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,4 +51,31 @@ func sum(t *testing.T, path string) [sha256.Size]byte {
 		t.Fatal(err)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// A dry run shows the command and leaves nothing; with --keep it leaves the media, and says how to serve the mirror.
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+	needs(t, "qemu-system-x86_64", "depmod", "dpkg-deb", "apt-get")
+	for _, keep := range []bool{false, true} {
+		args := []string{"run", "--dry-run", "--accel", "tcg"}
+		if keep {
+			args = append(args, "--keep")
+		}
+		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "kindling"), args...)
+		cmd.Dir = t.TempDir()
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, stderr.String())
+		}
+		if !bytes.HasPrefix(out, []byte("qemu-system-x86_64 ")) || bytes.Contains(out, []byte(":PORT")) == keep {
+			t.Errorf("keep %t: %s", keep, out)
+		}
+		left, err := os.ReadDir(cmd.Dir)
+		if err != nil || (len(left) > 0) != keep || strings.Contains(stderr.String(), "kindling mirror --listen 127.0.0.1:") != keep {
+			t.Errorf("keep %t: left %v, %v; said %s", keep, left, err, stderr.String())
+		}
+	}
 }
