@@ -39,65 +39,102 @@ func (s Status) String() string {
 }
 
 // Spec is one process to start. Path is absolute; Files become the descriptors 0, 1, 2. The process leads a process
-// group of its own, so that its whole family can be signalled. It leads no session: a session leader would make the
-// first terminal that it opens its controlling one, and its end would hang up what it has left in the background.
+// group of its own, so that its whole family can be signalled. It leads no session, unless it is to be somebody's shell:
+// a session leader would make the first terminal that it opens its controlling one, and its end would hang up what it
+// has left in the background.
 type Spec struct {
-	Path  string
-	Args  []string // with argv[0]
-	Env   []string
-	Dir   string
-	Files []*os.File
+	Path    string
+	Args    []string // with argv[0]
+	Env     []string
+	Dir     string
+	Files   []*os.File
+	Session bool // lead a session, whose controlling terminal is Files[0], whoever had it before
 }
 
 // Process is a started process.
 type Process struct {
+	reaper *Reaper
 	pid    int
+	start  uint64 // its start time, as /proc/PID/stat has it
 	status chan Status
 }
 
 // Pid is the process ID, which is also the ID of its process group.
 func (p *Process) Pid() int { return p.pid }
 
-// Signal sends a signal to the whole process group. A group that is gone already is no error.
-func (p *Process) Signal(sig syscall.Signal) error {
-	if err := syscall.Kill(-p.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("signal %d to process group %d: %w", int(sig), p.pid, err)
-	}
-	return nil
-}
-
 // ErrUnkillable says that a process has not ended after SIGKILL: it hangs in the kernel, on a disk that has died.
 var ErrUnkillable = errors.New("the process does not end after SIGKILL")
 
-// Wait waits for the end of the process. When ctx ends first, the process group gets SIGTERM, after grace SIGKILL, and
-// Wait returns ctx's error together with the status; after another grace, it returns ErrUnkillable.
+// familyPoll is how often End looks who is left.
+const familyPoll = 20 * time.Millisecond
+
+// Wait waits for the end of the process. When ctx ends first, its whole family is ended (see End), and Wait returns
+// ctx's error together with the status; ErrUnkillable if there is none.
 func (p *Process) Wait(ctx context.Context, grace time.Duration) (Status, error) {
 	select {
 	case s := <-p.status:
 		return s, nil
 	case <-ctx.Done():
 	}
+	endErr := p.End(grace)
+	select {
+	case s := <-p.status:
+		return s, ctx.Err()
+	case <-time.After(grace):
+	}
+	if endErr == nil {
+		endErr = fmt.Errorf("process %d: %w", p.pid, ErrUnkillable)
+	}
+	return Status{}, endErr
+}
+
+// End ends the process and everything it has started, in groups and sessions of their own as well: SIGTERM, and SIGKILL
+// for what is left after grace. A stopped process is continued, so that it hears of it. After another grace with somebody
+// left, it returns ErrUnkillable. A process that has ended already may still have a family.
+func (p *Process) End(grace time.Duration) error {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		if err := p.Signal(sig); err != nil {
-			return Status{}, err
-		}
-		timer := time.NewTimer(grace)
-		select {
-		case s := <-p.status:
-			timer.Stop()
-			_ = p.Signal(syscall.SIGKILL) // what is left of its group
-			return s, ctx.Err()
-		case <-timer.C:
+		deadline := time.Now().Add(grace)
+		for first := true; ; first = false {
+			left, err := p.signalKin(sig, first)
+			if err != nil || left == 0 {
+				return err
+			}
+			if time.Now().After(deadline) {
+				break
+			}
+			time.Sleep(familyPoll)
 		}
 	}
-	return Status{}, fmt.Errorf("process %d: %w", p.pid, ErrUnkillable)
+	return fmt.Errorf("the family of process %d: %w", p.pid, ErrUnkillable)
+}
+
+// signalKin signals the family and says how many there are. SIGTERM is sent once: whoever has its own idea of it needs
+// time for that. SIGKILL is sent to whoever is there, again and again: they may still be forking.
+func (p *Process) signalKin(sig syscall.Signal, first bool) (int, error) {
+	if !first && sig != syscall.SIGKILL {
+		left, err := p.reaper.kin(p)
+		return len(left), err
+	}
+	left, err := p.reaper.signalKin(p, sig)
+	if err == nil && left > 0 && sig == syscall.SIGTERM {
+		_, err = p.reaper.signalKin(p, syscall.SIGCONT)
+	}
+	return left, err
 }
 
 // Reaper owns wait4(-1). Make one with NewReaper and give Run a goroutine before anything is started.
 type Reaper struct {
 	mu      sync.Mutex
 	waiting map[int]*Process
+	orphans int64
 	kick    chan os.Signal
+}
+
+// Orphans is how many processes have been reaped that somebody else had started.
+func (r *Reaper) Orphans() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.orphans
 }
 
 // NewReaper makes a Reaper that listens for SIGCHLD.
@@ -136,7 +173,8 @@ func (r *Reaper) reap() {
 		}
 		p, ours := r.waiting[pid]
 		if !ours {
-			continue // an orphan
+			r.orphans++
+			continue
 		}
 		delete(r.waiting, pid)
 		p.status <- statusOf(ws)
@@ -158,13 +196,18 @@ func (r *Reaper) Start(s Spec) (*Process, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(s.Path, s.Args, &syscall.ProcAttr{
-		Dir: s.Dir, Env: s.Env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
-	})
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if s.Session {
+		attr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	}
+	pid, err := syscall.ForkExec(s.Path, s.Args, &syscall.ProcAttr{Dir: s.Dir, Env: s.Env, Files: files, Sys: attr})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Path, err)
 	}
-	p := &Process{pid: pid, status: make(chan Status, 1)}
+	p := &Process{reaper: r, pid: pid, status: make(chan Status, 1)}
+	if e, err := readStat(pid); err == nil { // without /proc everything since the boot counts as its family
+		p.start = e.start
+	}
 	r.waiting[pid] = p
 	return p, nil
 }
