@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,6 +66,7 @@ type agent struct {
 	next    int
 
 	stop        context.CancelCauseFunc
+	ending      atomic.Int32 // what becomes of the machine: an ending
 	consoleOpen bool
 	portOpen    bool
 
@@ -98,22 +101,43 @@ func newAgent() *agent {
 	return a
 }
 
-// listen takes every signal that would end the program: for a PID 1 that would be the kernel's end. Those that ask for
-// an end are granted one, in order; Ctrl-Alt-Del is SIGINT.
+// listen takes every signal that would end the program: for a PID 1 that would be the kernel's end.
 func (a *agent) listen() {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM,
-		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGABRT)
+		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGABRT, sigHalt, sigPowerOff, sigReboot)
 	a.spawn("signals", func() {
 		for sig := range signals {
-			switch sig {
-			case unix.SIGINT, unix.SIGTERM, unix.SIGPWR:
-				a.stop(fmt.Errorf("%w: %s", errStopped, sig))
-			default:
+			how, asked := requestOf(sig)
+			if !asked {
 				a.say("signal ignored: %s", sig)
+				continue
 			}
+			a.ending.Store(int32(how))
+			a.say("%s: the run stops, then the machine %s", sig, how)
+			a.stop(fmt.Errorf("%w: %s", errStopped, sig))
 		}
 	})
+}
+
+// Signals by which systemd's own programs ask PID 1: SIGRTMIN+3, 4 and 5 as glibc counts them (systemd(1)).
+const (
+	sigHalt     = syscall.Signal(34 + 3)
+	sigPowerOff = syscall.Signal(34 + 4)
+	sigReboot   = syscall.Signal(34 + 5)
+)
+
+// requestOf is what a signal asks for, if anything. SIGINT is Ctrl-Alt-Del. busybox's halt and poweroff send SIGUSR1 and
+// SIGUSR2 (busybox, init/halt.c); its reboot sends SIGTERM, which here powers off, because who ends PID 1 by hand wants
+// an end, and a machine that boots again goes on with its run.
+func requestOf(sig os.Signal) (ending, bool) {
+	switch sig {
+	case unix.SIGINT, sigReboot:
+		return reboot, true
+	case unix.SIGTERM, unix.SIGPWR, unix.SIGUSR1, unix.SIGUSR2, sigHalt, sigPowerOff:
+		return powerOff, true
+	}
+	return powerOff, false
 }
 
 // errStopped is the cause of a run's end when somebody asked for it.
@@ -171,6 +195,7 @@ func (a *agent) stages() []stage {
 		{"console", true, func(context.Context) error { return a.openConsole() }},
 		{"own file", false, func(context.Context) error { return becomeOwnFile() }},
 		{"reaper", false, func(context.Context) error { return a.startReaper() }},
+		{"Ctrl-Alt-Del", true, func(context.Context) error { return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) }},
 		{"kernel command line", true, func(context.Context) error { return a.readCmdline() }},
 		{"event port", true, func(context.Context) error { return a.openPort() }},
 		{"boot", true, func(context.Context) error { return a.goOnCounting() }},
@@ -336,6 +361,14 @@ func (a *agent) finish(result error) {
 		_ = a.openPort()
 	}
 	a.phase(phaseShutdown)
+	end := newShutdown(a.machine, a.say)
+	within(2*quietPatience, "shutdown", a.say, func() error { end.quiet(); return nil }) // its actions have their own ends
+	a.lastWords(result)
+	end.end(ending(a.ending.Load()))
+}
+
+// lastWords tells the result to the console, the journal and the host, in this order, and waits until they have it.
+func (a *agent) lastWords(result error) {
 	done := a.port.Send(doneEvent(result))
 	last := "kindling: done\n"
 	if result != nil {
@@ -353,12 +386,6 @@ func (a *agent) finish(result error) {
 	for !a.console.flushed() && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
-	var swaps []string
-	if f, err := os.Open("/proc/swaps"); err == nil {
-		swaps = swapsIn(f)
-		_ = f.Close()
-	}
-	shutdown(a.machine, swaps, actionPatience, a.say)
 }
 
 // runError is a failed run: why, in which step, and with which exit status of what was run.

@@ -159,64 +159,6 @@ func TestWhere(t *testing.T) {
 	}
 }
 
-type recorder struct {
-	done []string
-	fail bool
-}
-
-func (r *recorder) did(s string) error {
-	r.done = append(r.done, s)
-	if r.fail {
-		return errors.New(s)
-	}
-	return nil
-}
-func (r *recorder) Swapoff(path string) error         { return r.did("swapoff " + path) }
-func (r *recorder) Sync() error                       { return r.did("sync") }
-func (r *recorder) Sysrq(key byte) error              { return r.did("sysrq " + string(key)) }
-func (r *recorder) RemountReadOnly(path string) error { return r.did("read-only " + path) }
-func (r *recorder) PowerOff() error                   { return r.did("power off") }
-
-// The order is a promise, and no failure on the way may keep the machine from powering off.
-func TestShutdownOrder(t *testing.T) {
-	want := []string{"swapoff /swapfile", "sync", "sysrq u", "read-only /", "sysrq o"}
-	for _, fail := range []bool{false, true} {
-		r := &recorder{fail: fail}
-		said := 0
-		shutdown(r, []string{"/swapfile"}, time.Second, func(string, ...any) { said++ })
-		if fail {
-			want = append(want, "power off")
-		}
-		if d := cmp.Diff(want, r.done); d != "" {
-			t.Errorf("fail %v: (-want +got)\n%s", fail, d)
-		}
-		if (said == len(want)) != fail {
-			t.Errorf("fail %v: %d lines said", fail, said)
-		}
-	}
-}
-
-// An action that never ends, on a disk that has died, is left behind.
-func TestWithin(t *testing.T) {
-	never := make(chan struct{})
-	defer close(never)
-	said := ""
-	say := func(format string, args ...any) { said = fmt.Sprintf(format, args...) }
-	if within(10*time.Millisecond, "sync", say, func() error { <-never; return nil }) || said != "sync: no end in 10ms" {
-		t.Errorf("said %q", said)
-	}
-	if within(time.Second, "x", say, func() error { panic("boom") }) || said != "x: panic: boom" {
-		t.Errorf("said %q", said)
-	}
-}
-
-func TestSwapsIn(t *testing.T) {
-	const swaps = "Filename\t\t\tType\t\tSize\n/swapfile  file 1024 0 -2\n/a\\040b partition 1 0 -3\n"
-	if d := cmp.Diff([]string{"/swapfile", "/a b"}, swapsIn(strings.NewReader(swaps))); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
-	}
-}
-
 func TestUncook(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"a\r\nb\r\n", "a\nb\n"}, {"progress\r50%\r\n", "progress\r50%\n"}, {"dos\r\r\n", "dos\r\n"}, {"end\r", "end"},

@@ -19,6 +19,7 @@ const maxDepth = 4096
 type entry struct {
 	pid, ppid, pgrp, session int
 	ended                    bool   // a zombie, or on its way out
+	kernel                   bool   // a thread of the kernel's
 	start                    uint64 // clock ticks since the kernel started
 }
 
@@ -34,7 +35,7 @@ func parseStat(text string) (entry, error) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(text[:open]))
 	fields := strings.Fields(text[end+1:])
-	const start = 22 - 3
+	const flags, start = 9 - 3, 22 - 3
 	if err != nil || len(fields) <= start {
 		return entry{}, errStat
 	}
@@ -44,6 +45,12 @@ func parseStat(text string) (entry, error) {
 			return entry{}, errStat
 		}
 	}
+	bits, err := strconv.ParseUint(fields[flags], 10, 64)
+	if err != nil {
+		return entry{}, errStat
+	}
+	const pfKthread = 0x00200000 // include/linux/sched.h
+	e.kernel = bits&pfKthread != 0
 	if e.start, err = strconv.ParseUint(fields[start], 10, 64); err != nil {
 		return entry{}, errStat
 	}
@@ -81,6 +88,22 @@ func listProcesses() ([]entry, error) {
 		}
 	}
 	return all, nil
+}
+
+// Living counts the machine's processes that have not ended, besides this one and the kernel's own threads. It takes what
+// it cannot count for nobody.
+func Living() int {
+	all, err := listProcesses()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	for _, e := range all {
+		if !e.ended && !e.kernel && e.pid != os.Getpid() {
+			n++
+		}
+	}
+	return n
 }
 
 // family picks from all the living processes those that leader has brought into the world: its process group, its

@@ -65,7 +65,7 @@ func step(script string) map[string]string {
 // A signal to PID 1 is no way to lose the kernel its init: the run ends, in order, and says why.
 func TestStopSignal(t *testing.T) {
 	t.Parallel()
-	f := boot(t, "--qemu-cmd", twist{files: step("kill -HUP 1; kill -USR1 1; kill -TERM 1; sleep 300\n")}.qemu(t))
+	f := boot(t, "--qemu-cmd", twist{files: step("kill -HUP 1; kill -QUIT 1; kill -TERM 1; sleep 300\n")}.qemu(t))
 	if f.status != 1 || f.report.Result != report.ResultInternal || !strings.Contains(f.report.Line, "stopped by a signal") {
 		t.Errorf("status %d: %s", f.status, f.report.Line)
 	}
