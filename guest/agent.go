@@ -69,6 +69,9 @@ type agent struct {
 	ending      atomic.Int32 // what becomes of the machine: an ending
 	consoleOpen bool
 	portOpen    bool
+	heard       bool // there is an event port
+	jobs        int  // JOBS of the last step, where it was not as configured
+	kills       kills
 
 	root     string // where the root filesystem is that the steps' data goes to
 	switchTo string // new root to go on in after the present step, "" for none
@@ -199,6 +202,7 @@ func (a *agent) stages() []stage {
 		{"kernel command line", true, func(context.Context) error { return a.readCmdline() }},
 		{"event port", true, func(context.Context) error { return a.openPort() }},
 		{"boot", true, func(context.Context) error { return a.goOnCounting() }},
+		{"kernel messages", true, func(context.Context) error { return a.watchKernel() }},
 		{"entropy seed", true, func(context.Context) error { return addEntropy(a.cmdline.seed) }},
 		{"kernel modules", true, func(context.Context) error { return loadModules(a.say) }},
 		{"resume", false, a.resume},
@@ -275,6 +279,7 @@ func (a *agent) readCmdline() error {
 func (a *agent) openPort() error {
 	a.portOpen = true
 	out, err := eventLine(a.cmdline.events)
+	a.heard = out != io.Discard
 	a.spawn("event port", func() {
 		_, _ = io.WriteString(out, "\n") // ends a line that an earlier life may have left unfinished
 		a.port.Run(context.Background(), out, func(err error) { a.say("%v: the host sees no more events", err) })

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/creack/pty"
@@ -145,6 +146,8 @@ func (a *agent) runStep(ctx context.Context, s steps.Step) error {
 	}
 	a.say("step %d: %s", s.Number, s)
 	began := sinceBoot()
+	a.kills.begin(s.String())
+	defer a.kills.begin("")
 	done, err := a.mend(s)
 	if err == nil && !done {
 		err = a.perform(ctx, s)
@@ -153,7 +156,7 @@ func (a *agent) runStep(ctx context.Context, s steps.Step) error {
 		err = a.settle(s, began)
 	}
 	if err != nil {
-		failed := inStep(err, s)
+		failed := inStep(errors.Join(err, a.kills.explain()), s)
 		return errors.Join(failed, a.endFailed(s, began, failed))
 	}
 	if a.switchTo == "" {
@@ -290,7 +293,7 @@ func (j *job) script(ctx context.Context) error {
 			return err
 		}
 	}
-	text, err := j.agent.plan.StepScript(j.step)
+	text, err := j.agent.plan.StepScript(j.step, j.assignments()...)
 	if err != nil {
 		return err
 	}
@@ -335,10 +338,19 @@ func (j *job) run(ctx context.Context, path string, args ...string) error {
 	}
 	d := &drain{active: make(chan struct{}, 1), done: make(chan struct{})}
 	j.agent.spawn("step output", func() { d.run(&uncook{w: j.log}, master) })
+	ended := make(chan struct{})
+	j.agent.spawn("step pace", func() { j.watchPace(&d.printed, ended) })
 	status, err := p.Wait(ctx, stopGrace)
+	close(ended)
+	if err == nil && !status.OK() {
+		err = p.End(stopGrace) // what a failed step has left running ends with it
+	}
 	d.wait()
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case err != nil:
+		j.say("kindling: %v", err)
 	}
 	if !status.OK() {
 		return &runError{reason: event.ReasonStep, exit: status.Exit, err: errors.New(status.String())}
@@ -348,8 +360,9 @@ func (j *job) run(ctx context.Context, path string, args ...string) error {
 
 // drain reads a step's terminal to its end.
 type drain struct {
-	active chan struct{} // has room for one: something was read
-	done   chan struct{}
+	active  chan struct{} // has room for one: something was read
+	done    chan struct{}
+	printed atomic.Int64 // bytes so far
 }
 
 // run copies until the last user of the terminal is gone, which a terminal tells by EIO.
@@ -360,6 +373,7 @@ func (d *drain) run(w io.Writer, master *os.File) {
 	for {
 		n, err := master.Read(buf)
 		if n > 0 {
+			d.printed.Add(int64(n))
 			_, _ = w.Write(buf[:n])
 			select {
 			case d.active <- struct{}{}:

@@ -4,16 +4,19 @@
 package steps
 
 import (
-	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // StepScript is a bash script that runs one step alone, as the generated script that holds it would: the same files are
 // sourced first, and all that packages export is exported inside functions, so one process for each step is the same as
 // one for all. What it leaves out is the interactive trap, which is the caller's business, and what a jump or a new
 // bash does to start the next script. A step in kaem is an error: kaem's own scripts run those.
-func (p *Plan) StepScript(s Step) ([]byte, error) {
+//
+// Each of assignments, "NAME=VALUE" in shell syntax, stands behind what bootstrap.cfg says and before what is made of it.
+func (p *Plan) StepScript(s Step, assignments ...string) ([]byte, error) {
 	if s.Family == FamilyKaem {
 		return nil, fmt.Errorf("%s: it runs in kaem, not in a bash of its own", s)
 	}
@@ -27,5 +30,10 @@ func (p *Plan) StepScript(s Step) ([]byte, error) {
 	case KindUninstall:
 		g.write("uninstall ", s.arg(), "\n")
 	}
-	return bytes.Clone(g.out.Bytes()), nil
+	const config = "bootstrap.cfg\n"
+	script := g.out.String()
+	for _, line := range slices.Backward(assignments) {
+		script = strings.Replace(script, config, config+line+"\n", 1)
+	}
+	return []byte(script), nil
 }

@@ -24,7 +24,7 @@ import (
 
 // State is what a journal says about the steps of a plan.
 type State struct {
-	Done    map[string]bool // IDs of the steps that ended well
+	Done    map[string]bool // IDs of the steps that are behind the run: they ended well, or were skipped by hand
 	Started string          // ID of a step that was started and has no end: it was cut short
 	Failed  string          // ID of the step whose last end was a failure
 	Result  event.Status    // StatusOK or StatusFailed once a run is over, otherwise ""
@@ -69,6 +69,9 @@ func (s *State) add(e event.Event) {
 		case event.StatusOK:
 			s.Done[e.Step] = true
 			s.Started = ""
+		case event.StatusSkipped:
+			s.Done[e.Step] = true
+			s.Started, s.Failed = "", ""
 		case event.StatusFailed:
 			s.Started, s.Failed = "", e.Step
 		}

@@ -49,6 +49,8 @@ func TestRead(t *testing.T) {
 		{"failed, then good", []event.Event{step("a", "start"), step("a", "failed"), done("failed"),
 			{Kind: event.KindPlan}, step("a", "start"), step("a", "ok"), done("ok")},
 			State{Done: map[string]bool{"a": true}, Result: "ok"}},
+		{"failed, then skipped by hand", []event.Event{step("a", "start"), step("a", "failed"), step("a", "skipped"), step("b", "start")},
+			State{Done: map[string]bool{"a": true}, Started: "b"}},
 		{"done once, started again", []event.Event{step("a", "ok"), step("a", "start")}, State{Started: "a"}},
 	} {
 		data := text(t, tt.events...)

@@ -104,12 +104,16 @@ func (p *Port) take() [][]byte {
 func (p *Port) Send(e event.Event) event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e.TimeMS = p.clock().Milliseconds()
-	p.tellLosses(e.TimeMS)
 	limit, count := queueLen, &p.lost
 	if e.Kind == event.KindLog || e.Kind == event.KindPayload {
 		limit, count = droppableLen, &p.dropped
+		if len(p.queue) >= limit { // at once: a step that floods drops millions
+			p.dropped++
+			return e
+		}
 	}
+	e.TimeMS = p.clock().Milliseconds()
+	p.tellLosses(e.TimeMS)
 	if !p.put(&e, limit) {
 		*count++
 	}
@@ -133,9 +137,12 @@ func (p *Port) tellLosses(ms int64) {
 
 // put numbers and queues one event. The caller holds the lock.
 func (p *Port) put(e *event.Event, limit int) bool {
+	if len(p.queue) >= limit {
+		return false
+	}
 	e.Seq = p.seq + 1
 	line, err := event.Encode(*e)
-	if err != nil || len(p.queue) >= limit {
+	if err != nil {
 		e.Seq = 0
 		return false
 	}

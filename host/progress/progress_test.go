@@ -70,6 +70,13 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+func TestSkippedStep(t *testing.T) {
+	got := markLine(watch.Mark{Kind: watch.MarkStep, Name: "build: b", Number: 3, Total: 9, Status: event.StatusSkipped, At: time.Second})
+	if got != "[  1.0 s] step 3/9 build: b skipped by hand\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
 	j := NewJSON(&out)

@@ -93,6 +93,9 @@ func phaseRow(v watch.View, _ int) string {
 	if v.Elapsed != v.PhaseElapsed {
 		text += fmt.Sprintf(" · %s in all", seconds(v.Elapsed))
 	}
+	if v.Waiting != "" {
+		return text + " · waiting for a person"
+	}
 	if v.Silent >= silentAfter {
 		text += fmt.Sprintf(" · silent for %s", seconds(v.Silent))
 	}

@@ -45,7 +45,10 @@ func stepText(m watch.Mark) string {
 	case m.Number > 0:
 		text += fmt.Sprintf(" %d", m.Number)
 	}
-	if m.Status == event.StatusFailed {
+	switch m.Status {
+	case event.StatusSkipped:
+		return fmt.Sprintf("%s %s skipped by hand", text, m.Name)
+	case event.StatusFailed:
 		return fmt.Sprintf("%s %s FAILED after %s%s", text, m.Name, seconds(m.Duration), prefixed(": ", failureText(m)))
 	}
 	return fmt.Sprintf("%s %s (%s)", text, m.Name, seconds(m.Duration))

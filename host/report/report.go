@@ -102,7 +102,7 @@ type Step struct {
 	Number   int     `json:"number"`
 	ID       string  `json:"id"`
 	Name     string  `json:"name"`
-	Status   string  `json:"status"`        // "ok", "failed", or "start": it began and never ended
+	Status   string  `json:"status"`        // "ok", "failed", "skipped" (by hand, after it had failed), or "start": it began and never ended
 	Exit     int     `json:"exit"`          // its exit status
 	Start    Seconds `json:"start"`         // since the start of the run, by the host's clock
 	Duration Seconds `json:"duration"`      // by the guest's clock

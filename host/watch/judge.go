@@ -63,6 +63,8 @@ type Judge struct {
 	now        time.Time
 	lastSign   time.Time // the newest sign of life
 	milestones []Rule    // those still to come
+	waiting    string    // for what the guest waits for a person; "" when it does not
+	asked      time.Time // since when
 
 	phases     []phase
 	steps      map[string]*step
@@ -117,7 +119,9 @@ func NewJudge(o Options, start time.Time) *Judge {
 
 // Event takes one well-formed event.
 func (j *Judge) Event(now time.Time, e event.Event) {
-	j.sign(now)
+	if j.now = now; e.Kind != event.KindPace { // a guest that says that it hangs may hang
+		j.sign(now)
+	}
 	j.counts.Read++
 	j.sequence(e.Seq)
 	j.milestones = nil
@@ -126,6 +130,10 @@ func (j *Judge) Event(now time.Time, e event.Event) {
 	if j.cause == causeDone && e.Kind != event.KindDone {
 		j.note(fmt.Sprintf("a %s event came after the final one", e.Kind))
 		return
+	}
+	switch e.Kind {
+	case event.KindPhase, event.KindStep, event.KindDone:
+		j.waiting = ""
 	}
 	switch e.Kind {
 	case event.KindPhase:
@@ -140,8 +148,10 @@ func (j *Judge) Event(now time.Time, e event.Event) {
 		j.mark(Mark{Kind: MarkNet, Name: e.Name, Text: e.Text, Status: e.Status})
 	case event.KindLog:
 		j.logLine = e.Text
-	case event.KindNote:
+	case event.KindNote, event.KindPace:
 		j.note(e.Text)
+	case event.KindPrompt:
+		j.promptEvent(e)
 	case event.KindDone:
 		j.doneEvent(e)
 	}
@@ -217,13 +227,15 @@ func (j *Judge) Tick(now time.Time) {
 	if j.cause == causeNone && !j.panicAt.IsZero() && now.Sub(j.panicAt) >= j.o.PanicGrace {
 		j.decide(causePanic, j.panicSaid)
 	}
-	if j.cause != causeNone || !j.panicAt.IsZero() {
+	if j.cause != causeNone || !j.panicAt.IsZero() || j.o.Attended && (j.waiting != "" || j.counts.Read == 0) {
 		return
 	}
 	silent, patience := now.Sub(j.lastSign), j.o.patience(j.phase().name)
 	switch {
 	case j.noRoom():
 		j.decide(causeFull, "")
+	case j.waiting != "" && now.Sub(j.asked) > patience: // however often it says so
+		j.decide(causeHang, "the guest waits for a person, and nobody is there (--interactive): "+j.waiting)
 	case silent > patience:
 		j.decide(causeHang, fmt.Sprintf("no sign of life for %s", round(silent)))
 	case j.o.Limit > 0 && now.Sub(j.start) > j.o.Limit:
@@ -253,7 +265,7 @@ func (j *Judge) View() View {
 	v := View{
 		Elapsed: j.now.Sub(j.start), Phase: p.name, PhaseElapsed: j.now.Sub(p.start),
 		Steps: j.planned, StepsDone: j.before + j.succeeded(), Import: j.imports, LogLine: j.logLine,
-		Silent: j.now.Sub(j.lastSign), Marks: j.marks[:len(j.marks):len(j.marks)],
+		Silent: j.now.Sub(j.lastSign), Waiting: j.waiting, Marks: j.marks[:len(j.marks):len(j.marks)],
 	}
 	if s := j.current; s != nil {
 		v.Step, v.StepName, v.StepNumber, v.StepElapsed = s.id, s.name, s.number, j.now.Sub(s.start)
@@ -261,11 +273,11 @@ func (j *Judge) View() View {
 	return v
 }
 
-// succeeded counts the steps that this run has seen succeed.
+// succeeded counts the steps that this run has seen succeed, or be skipped.
 func (j *Judge) succeeded() int {
 	n := 0
 	for _, s := range j.order {
-		if s.status == event.StatusOK {
+		if s.status == event.StatusOK || s.status == event.StatusSkipped {
 			n++
 		}
 	}
@@ -358,7 +370,7 @@ func (j *Judge) stepEvent(e event.Event) {
 		return
 	}
 	switch e.Status {
-	case event.StatusOK, event.StatusFailed:
+	case event.StatusOK, event.StatusFailed, event.StatusSkipped:
 		s.status, s.exit, s.duration = e.Status, e.Exit, j.believe(e.Duration(), s.start)
 		j.current, j.imports = nil, Import{}
 		if e.Status == event.StatusFailed {
@@ -372,6 +384,20 @@ func (j *Judge) stepEvent(e event.Event) {
 		s.status, s.exit, s.duration = event.StatusStart, 0, 0
 		s.start, s.phase = j.now, j.phase().name
 		j.current = s
+	}
+}
+
+// promptEvent takes that the guest waits for a person, or does so no longer. Where there is one, no patience runs out
+// meanwhile. Every event of work says that somebody has answered.
+func (j *Judge) promptEvent(e event.Event) {
+	was := j.waiting
+	j.waiting = ""
+	if e.Status == event.StatusStart {
+		j.waiting = orElse(e.Text, "something")
+	}
+	if j.waiting != "" && j.waiting != was {
+		j.asked = j.now
+		j.note("waiting for a person: " + j.waiting)
 	}
 }
 

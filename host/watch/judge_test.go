@@ -362,6 +362,44 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// With a person at the console nothing is a hang while the guest waits for that person, nor before its first event.
+func TestAttended(t *testing.T) {
+	const (
+		asks    = `7.1 e {"seq":8,"kind":"prompt","status":"start","text":"build: b failed"}` + "\n"
+		again   = `900 e {"seq":9,"kind":"prompt","status":"start","text":"build: b failed"}` + "\n"
+		goesOn  = `5000 e {"seq":10,"kind":"prompt","status":"ok","text":"skip"}` + "\n"
+		skipped = `5000 e {"seq":11,"kind":"step","step":"003-build-b","name":"build: b","n":3,"status":"skipped"}` + "\n"
+		silent  = `26 e {"seq":7,"kind":"pace","step":"003-build-b","text":"has printed nothing for 10 minutes","duration_ms":600000}` + "\n"
+	)
+	for _, tt := range []struct {
+		name, stream string
+		unattended   bool
+		result       report.Result
+		line         string
+		stop         float64
+		notes        int
+	}{
+		{"hours, then skipped", boot + stepFailed + asks + "800 t\n" + again + "4999 t\n" + goesOn + skipped +
+			"5001 e {\"seq\":12,\"kind\":\"done\",\"status\":\"ok\"}\n5002 x exit status 0", false,
+			report.ResultOK, "the run ended successfully, without what was skipped by hand: step 3 of 3 (build: b)", -1, 1},
+		{"nobody there", boot + stepFailed + asks + "20 c tick\n27.2 t\n28 x signal terminated", true, report.ResultHang,
+			"hang: the guest waits for a person, and nobody is there (--interactive): build: b failed in phase steps; usual cause: a loop", 27.2, 1},
+		{"a hang after the answer", boot + stepFailed + asks + goesOn + "5021 t\n5022 x signal terminated", false, report.ResultHang,
+			"hang: no sign of life for 21s in phase steps; usual cause: a loop", 5021, 1},
+		{"a prompt of the tree's own, before the first event", "1 c Linux version 4.14\n5000 t\n5001 x signal killed", false, report.ResultQEMU,
+			"QEMU ended (signal killed) without a final event in phase kernel", -1, 0},
+		{"a guest that says that it hangs, hangs", boot + silent + "26.6 t\n27 x signal terminated", false, report.ResultHang,
+			"hang: no sign of life for 20.1s in phase steps, step 3 of 3 (build: b); usual cause: a loop", 26.6, 1},
+	} {
+		o := testOptions()
+		o.Attended = !tt.unattended
+		got, j, stop := play(t, o, tt.stream)
+		if got.Result != tt.result || got.Line != tt.line || stop != tt.stop || len(j.notes) != tt.notes {
+			t.Errorf("%s: %s, %q, stop at %v, notes %q", tt.name, got.Result, got.Line, stop, j.notes)
+		}
+	}
+}
+
 func TestLimit(t *testing.T) {
 	o := testOptions()
 	o.Limit = 7 * time.Second

@@ -40,6 +40,7 @@ type Options struct {
 	Scale    float64       // multiplies every Patience; for TCG
 	Limit    time.Duration // for the whole run, not scaled; 0: none
 	Signs    []Sign        // console lines that end a run before its first event
+	Attended bool          // a person is at the console: silence before the first event is theirs to judge
 
 	PowerOff   time.Duration // from the final event to the end of QEMU
 	PanicGrace time.Duration // from a kernel panic to stopping QEMU: for the rest of its text

@@ -113,7 +113,7 @@ func (j *Judge) doneVerdict(v *Verdict, exit string) {
 	text := j.final.Text
 	v.Reason, v.Step, v.Phase = text, "", j.finalPhase
 	if j.final.Status == event.StatusOK {
-		v.Result, v.Line = report.ResultOK, "the run ended successfully"
+		v.Result, v.Line = report.ResultOK, "the run ended successfully"+j.without()
 		j.doubtSuccess(exit)
 		return
 	}
@@ -144,6 +144,24 @@ func (j *Judge) doneVerdict(v *Verdict, exit string) {
 	if text != "" && !strings.HasSuffix(how, text) { // not "failed with exit status 2: exit status 2"
 		v.Line += ": " + text
 	}
+}
+
+// without names the steps that were skipped by hand: without them a success is another one.
+func (j *Judge) without() string {
+	var names []string
+	for _, s := range j.order {
+		if s.status == event.StatusSkipped {
+			names = append(names, j.describe(s))
+		}
+	}
+	const most = 3
+	switch n := len(names); {
+	case n == 0:
+		return ""
+	case n > most:
+		return fmt.Sprintf(", without %d steps that were skipped by hand, %s first", n, names[0])
+	}
+	return ", without what was skipped by hand: " + strings.Join(names, ", ")
 }
 
 // doubtSuccess notes what does not fit a success.

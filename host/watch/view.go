@@ -24,6 +24,7 @@ type View struct {
 	Import       Import // zero when no import is running
 	LogLine      string // the newest line of the step's log, or of the console
 	Silent       time.Duration
+	Waiting      string // for what the guest waits for a person; empty when it does not
 	Marks        []Mark // grows only: what was at index i stays there
 }
 

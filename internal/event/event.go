@@ -37,6 +37,8 @@ const (
 	KindNet     Kind = "net"     // something about the network
 	KindLog     Kind = "log"     // one line of the log of the step in Step
 	KindNote    Kind = "note"    // something a person should know, belonging to no step
+	KindPace    Kind = "pace"    // the step in Step floods its log, or has printed nothing for Duration; no sign of life
+	KindPrompt  Kind = "prompt"  // the machine waits for a person (StatusStart), or goes on (StatusOK); Text says for what
 	KindDone    Kind = "done"    // the run is over; Status and Reason are the result
 )
 
@@ -48,6 +50,8 @@ const (
 	StatusStart  Status = "start"
 	StatusOK     Status = "ok"
 	StatusFailed Status = "failed"
+	// StatusSkipped is the end of a step that failed, and that a person has chosen to go on without.
+	StatusSkipped Status = "skipped"
 )
 
 // Reason tells apart the ways in which a run can fail; the host turns it into its exit status.
@@ -125,12 +129,12 @@ func Decode(line []byte) (Event, error) {
 
 func (e Event) check() error {
 	switch e.Kind {
-	case KindPhase, KindPlan, KindStep, KindPayload, KindNet, KindLog, KindNote, KindDone:
+	case KindPhase, KindPlan, KindStep, KindPayload, KindNet, KindLog, KindNote, KindPace, KindPrompt, KindDone:
 	default:
 		return fmt.Errorf("kind %q", clip(string(e.Kind), 32))
 	}
 	switch e.Status {
-	case "", StatusStart, StatusOK, StatusFailed:
+	case "", StatusStart, StatusOK, StatusFailed, StatusSkipped:
 	default:
 		return fmt.Errorf("status %q", clip(string(e.Status), 32))
 	}
