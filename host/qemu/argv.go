@@ -114,13 +114,20 @@ func (o Options) serialArgs() []string {
 	var args []string
 	for i, s := range o.Serials {
 		id := fmt.Sprintf("serial%d", i)
-		args = append(args, "-chardev", "file,id="+id+",path="+escape(s.File), "-serial", "chardev:"+id)
+		file := "file,id=" + id + ",path=" + escape(s.File)
+		if s.Append {
+			file += ",append=on"
+		}
+		args = append(args, "-chardev", file, "-serial", "chardev:"+id)
 	}
 	return args
 }
 
 func (o Options) monitorArgs() []string {
 	args := []string{"-monitor", "none"}
+	if o.Incoming != "" {
+		args = append(args, "-incoming", o.Incoming)
+	}
 	if o.QMPSocket == "" {
 		return args
 	}

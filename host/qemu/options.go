@@ -77,9 +77,10 @@ type NIC struct {
 	Restrict bool
 }
 
-// Serial is one serial port, 8250, whose output goes to File. File is truncated when QEMU starts.
+// Serial is one serial port, 8250, whose output goes to File. File is truncated when QEMU starts, unless Append is set.
 type Serial struct {
-	File string
+	File   string
+	Append bool
 }
 
 // Options describe a machine. The zero value is not valid; Binary, MemoryMiB, Cores and Accel are always needed.
@@ -99,6 +100,7 @@ type Options struct {
 	NIC        *NIC     // nil: no network card
 	Serials    []Serial // COM1 first
 	QMPSocket  string   // control socket; empty: none
+	Incoming   string   // where the machine's state comes from, "unix:PATH"; empty: it starts anew
 	Extra      []string // appended as they are, the user's own responsibility
 }
 
@@ -221,6 +223,9 @@ func (o Options) checkPorts() error {
 	}
 	if o.NIC != nil && !wordRE.MatchString(o.NIC.Model) {
 		return fmt.Errorf("network card: %q is no model", o.NIC.Model)
+	}
+	if o.Incoming != "" && !strings.HasPrefix(o.Incoming, "unix:/") {
+		return fmt.Errorf("incoming: %q: want unix: and an absolute path", o.Incoming)
 	}
 	if o.QMPSocket == "" {
 		return nil
