@@ -37,15 +37,16 @@ type streams struct {
 // cli is the command line. Each verb has a method Run, which may take a context.Context (it ends with Ctrl-C), a
 // streams and an io.Writer (standard output).
 type cli struct {
-	Run      runCmd      `cmd:"" help:"Boot the embedded default, or a tree, and end with the guest's result."`
-	Plan     planCmd     `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
-	Assemble assembleCmd `cmd:"" help:"Make the boot media of a tree."`
-	Scripts  scriptsCmd  `cmd:"" help:"Write the scripts of a tree, as its own generator writes them."`
-	Fetch    fetchCmd    `cmd:"" help:"Download the distfiles that a tree needs, or say which are missing."`
-	Mirror   mirrorCmd   `cmd:"" help:"Serve a folder of distfiles over HTTP."`
-	Payload  payloadCmd  `cmd:"" help:"Make, list, verify and extract payload images."`
-	Write    writeCmd    `cmd:"" help:"Write an image to a real disk, verified."`
-	Doctor   doctorCmd   `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
+	Run         runCmd         `cmd:"" help:"Boot the embedded default, or a tree, and end with the guest's result."`
+	Plan        planCmd        `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
+	Assemble    assembleCmd    `cmd:"" help:"Make the boot media of a tree."`
+	Scripts     scriptsCmd     `cmd:"" help:"Write the scripts of a tree, as its own generator writes them."`
+	Fetch       fetchCmd       `cmd:"" help:"Download the distfiles that a tree needs, or say which are missing."`
+	Mirror      mirrorCmd      `cmd:"" help:"Serve a folder of distfiles over HTTP."`
+	Payload     payloadCmd     `cmd:"" help:"Make, list, verify and extract payload images."`
+	Write       writeCmd       `cmd:"" help:"Write an image to a real disk, verified."`
+	Checkpoints checkpointsCmd `cmd:"" help:"List the kept states of a run that another run can start from, or remove one."`
+	Doctor      doctorCmd      `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
 
 	Completion completionCmd `cmd:"" help:"Print the script with which a shell completes this command line."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`

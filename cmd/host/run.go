@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"kindling/host/checkpoint"
 	"kindling/host/mirror"
 	"kindling/host/options"
 	"kindling/host/progress"
@@ -47,6 +48,10 @@ type runCmd struct {
 	Keep   bool     `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
 	JSON   bool     `help:"Print the guest's events as JSON lines instead of progress." name:"json"`
 
+	Checkpoints string   `help:"Keep memory and disks at each jump, to start again from there: auto (a tree's own kernels), on or off." enum:"auto,on,off" default:"auto"`
+	From        string   `help:"Go on from a checkpoint of the run RUN: fiwix, linux or disk." enum:",fiwix,linux,disk" default:"" placeholder:"NAME"`
+	Source      pathName `arg:"" optional:"" name:"run-folder" help:"With --from: the folder of the run to go on from; it stays as it is."`
+
 	Variant string   `help:"Make the embedded default fail: after-fails, build-fails, payload-cut or panic." enum:",after-fails,build-fails,payload-cut,panic" default:"" placeholder:"NAME"`
 	Guest   string   `help:"Architecture of the embedded default's kernel and agent: 386 or amd64." enum:"386,amd64" default:"386"`
 	Cache   pathName `help:"Folder for the embedded default's Debian packages (default: kindling below the user's cache folder)." placeholder:"DIR" env:"KINDLING_CACHE"`
@@ -61,6 +66,7 @@ func (runCmd) Help() string {
 		"kindling run --json --run out", "events as JSON lines; everything that the run leaves is in out",
 		"kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources",
 		"a real bootstrap, from builder-hex0 on",
+		"kindling run --from linux kindling-runs/latest", "go on from where that run jumped to Linux",
 	)
 }
 
@@ -69,6 +75,7 @@ type machine struct {
 	argv     []string
 	start    func(ctx context.Context, log *os.File) (watch.Process, error)
 	accel    qemu.Accel // "" outside QEMU
+	qemu     *qemu.Options
 	watch    watch.Options
 	media    []report.Medium
 	packages []report.Package
@@ -85,6 +92,8 @@ type run struct {
 	mirrors []served
 	notes   []string
 	started time.Time
+	from    *checkpoint.Checkpoint // nil: from the beginning
+	sockets string                 // folder for QEMU's sockets, made when one is needed
 }
 
 // served is a mirror with the folder that it serves.
@@ -98,6 +107,7 @@ func (c *runCmd) Run(ctx context.Context, s streams) error {
 	r := &run{cmd: c, streams: s, started: time.Now()}
 	serving, stop := context.WithCancel(ctx)
 	defer r.stopMirrors(stop)
+	defer r.removeSockets()
 	m, err := r.prepare(serving)
 	if err != nil {
 		err = errors.Join(err, r.discard())
@@ -138,7 +148,11 @@ func (r *run) show(m machine) error {
 func (r *run) prepare(ctx context.Context) (machine, error) {
 	what := r.prepareDemo
 	r.label = "demo"
-	if r.cmd.Tree != "" {
+	switch {
+	case r.cmd.From != "":
+		what = r.prepareFrom
+		r.label = "from-" + r.cmd.From
+	case r.cmd.Tree != "":
 		what = r.prepareTree
 		r.label = filepath.Base(filepath.Clean(r.cmd.Tree))
 	}
@@ -165,6 +179,12 @@ func (c *runCmd) check() error {
 	b := c.Boot
 	demoOnly := c.Variant != "" || c.Guest != "386"
 	switch {
+	case c.From == "" && c.Source != "":
+		return usageError("%s: a folder goes with --from; --run names the folder for a new run", c.Source)
+	case c.From != "" && c.Source == "":
+		return usageError("--from %s: name the folder of the run that has the checkpoint", c.From)
+	case c.From != "" && (c.Tree != "" || demoOnly):
+		return usageError("--from goes on with the machine as it was; options for a new one do not go with it")
 	case c.Tree != "" && demoOnly:
 		return usageError("--variant and --guest belong to the embedded default; --tree names another tree")
 	case c.Tree == "" && c.Agent == agentNone:
@@ -179,7 +199,7 @@ func (c *runCmd) check() error {
 
 // agent is the agent's program, "" where there is none: by the user's will, or because no kernel of its own runs.
 func (c *runCmd) agent() (string, error) {
-	if c.Agent == agentNone || c.Tree != "" && !c.Boot.Qemu {
+	if c.Agent == agentNone || c.From != "" || c.Tree != "" && !c.Boot.Qemu {
 		return "", nil
 	}
 	path, err := c.Agent, error(nil)
@@ -260,12 +280,18 @@ func (r *run) accel(ctx context.Context) (qemu.Accel, error) {
 
 // virtual is the machine that QEMU makes of o; console and events go to the run folder.
 func (r *run) virtual(ctx context.Context, o qemu.Options) (machine, error) {
-	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog()}, {File: r.dir.Events()}}
+	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog(), Append: r.from != nil}, {File: r.dir.Events(), Append: r.from != nil}}
+	if r.keeps() {
+		if err := r.makeSockets(); err != nil {
+			return machine{}, err
+		}
+		o.QMPSocket = filepath.Join(r.sockets, "qmp")
+	}
 	if err := o.Validate(); err != nil {
 		return machine{}, usageError("%s", err)
 	}
 	return machine{
-		argv: o.Argv(), accel: o.Accel,
+		argv: o.Argv(), accel: o.Accel, qemu: &o,
 		start:    func(ctx context.Context, log *os.File) (watch.Process, error) { return qemu.Start(ctx, o, log) },
 		versions: map[string]string{"qemu": firstLine(ctx, o.Binary, "--version")},
 	}, nil
@@ -283,9 +309,10 @@ func (r *run) boot(ctx context.Context, m machine) error {
 		return errors.Join(usageError("%s", err), r.discard())
 	}
 	display := progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"))
-	verdict := watch.Supervise(ctx, watch.Run{
-		Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now(),
-	})
+	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now()}
+	stopKeeping := r.keepCheckpoints(ctx, m, &supervised)
+	verdict := watch.Supervise(ctx, supervised)
+	stopKeeping()
 	display.Close()
 	if verdict.ExitStatus() == statusOK {
 		_, _ = fmt.Fprintf(r.streams.err, "%s\nreport: %s\n", verdict, r.dir.Report())

@@ -57,6 +57,10 @@ type Run struct {
 	Started time.Time     // when the process was started
 	// Free is how many bytes there still are for what the machine writes; nil: on the filesystem of Dir.
 	Free func() (uint64, error)
+	// Held says whether the host itself holds the machine at the moment, so that its silence means nothing. May be nil.
+	Held func() bool
+	// Notes are what the host has to say about the run while it goes on. May be nil.
+	Notes <-chan string
 }
 
 // Supervise watches a machine until it has ended, stops it when the run is decided or ctx ends, writes the step logs
@@ -144,8 +148,13 @@ func (s *supervisor) watch(ctx context.Context) {
 			}
 		case <-rooms.C:
 			s.room()
+		case text := <-s.Notes:
+			s.judge.Note(time.Now(), text)
 		case <-ticker.C:
 			s.pollSome()
+			if s.Held != nil && s.Held() {
+				s.judge.Alive(time.Now())
+			}
 			s.judge.Tick(time.Now())
 			s.Sink.Update(s.judge.View())
 		}
