@@ -54,7 +54,9 @@ func pageDate(info *debug.BuildInfo) string {
 type page struct{ *printer }
 
 func (p page) write(app *kong.Application, date string) {
-	p.printf(".\\\" SPDX-FileCopyrightText: 2026 The Kindling authors\n.\\\" SPDX-License-Identifier: GPL-3.0-or-later\n")
+	for _, line := range []string{"FileCopyrightText: 2026 The Kindling authors", "License-Identifier: GPL-3.0-or-later"} {
+		p.printf(".\\\" SPDX-%s\n", line)
+	}
 	p.printf(".Dd %s\n.Dt KINDLING 1\n.Os\n.Sh NAME\n.Nm kindling\n.Nd harness around live-bootstrap\n", date)
 	p.printf(".Sh SYNOPSIS\n")
 	for _, verb := range app.Leaves(true) {
