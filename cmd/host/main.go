@@ -32,6 +32,7 @@ import (
 // streams are where a verb writes. Files, not writers: a verb may ask whether one is a terminal.
 type streams struct {
 	out, err *os.File
+	args     []string // the command line, for a report
 }
 
 // cli is the command line. Each verb has a method Run, which may take a context.Context (it ends with Ctrl-C), a
@@ -77,6 +78,7 @@ func main() {
 
 // execute is kindling without the process around it: arguments in, exit status out, at most one line of error.
 func execute(args []string, s streams) int {
+	s.args = args
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	status, line := statusOf(dispatch(ctx, args, s), s.out)

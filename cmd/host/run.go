@@ -78,6 +78,7 @@ type machine struct {
 	qemu     *qemu.Options
 	watch    watch.Options
 	media    []report.Medium
+	budgets  []report.Budget
 	packages []report.Package
 	versions map[string]string
 }
@@ -327,7 +328,7 @@ func (r *run) boot(ctx context.Context, m machine) error {
 // report is what is known of the run before it begins.
 func (r *run) report(m machine) report.Report {
 	doc := report.Report{Label: r.label, Accel: string(m.accel), Argv: m.argv, Notes: r.notes, Media: m.media,
-		Packages: m.packages, Versions: m.versions}
+		Budgets: m.budgets, Command: append([]string{"kindling"}, r.streams.args...), Packages: m.packages, Versions: m.versions}
 	doc.Versions["go"] = runtime.Version()
 	if info, ok := debug.ReadBuildInfo(); ok {
 		doc.Versions["kindling"] = versionText(info)

@@ -19,6 +19,7 @@ import (
 	"kindling/host/qemu"
 	"kindling/host/report"
 	"kindling/host/watch"
+	"kindling/internal/payload"
 )
 
 // prepareTree assembles the media of a tree and describes the machine that runs them.
@@ -56,11 +57,40 @@ func (r *run) prepareTree(ctx context.Context) (machine, error) {
 		return machine{}, assembleError(ctx, err)
 	}
 	m, err := r.treeMachine(ctx, boot, assembly, result)
-	m.watch = treeWatch(m.accel, assembly.Budget)
-	for _, i := range result.Images {
-		m.media = append(m.media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size})
+	if err != nil {
+		return machine{}, err
 	}
-	return m, err
+	m.watch = treeWatch(m.accel, assembly.Budget)
+	m.budgets = reportBudgets(assembly.Budget)
+	for _, i := range result.Images {
+		medium := report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size}
+		if a := assembly.Medium(i.Name); a != nil && a.Format == assemble.FormatPayload {
+			if medium.SHA256, err = sumFile(ctx, i.Path); err != nil {
+				return machine{}, assembleError(ctx, err)
+			}
+		}
+		m.media = append(m.media, medium)
+	}
+	return m, nil
+}
+
+// reportBudgets are the limits as the report has them.
+func reportBudgets(r *budget.Report) []report.Budget {
+	if r == nil {
+		return nil
+	}
+	var out []report.Budget
+	for _, row := range r.Rows {
+		out = append(out, report.Budget{ID: row.ID, Kernel: row.Kernel, What: row.What, Unit: row.Unit, Limit: row.Limit,
+			Used: row.Used, Certainty: string(row.Certainty), Verdict: string(row.Verdict)})
+	}
+	return out
+}
+
+// sumFile is the sha256 of a file that the guest only reads.
+func sumFile(ctx context.Context, path string) (string, error) {
+	entry, err := payload.SumFile(ctx, filepath.Base(path), path)
+	return entry.SHA256, err
 }
 
 // serveMirrors starts a server for every file:// mirror and puts its address in the mirror's place: the guest knows how

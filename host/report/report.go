@@ -125,6 +125,18 @@ type Package struct {
 	SHA256       string `json:"sha256,omitempty"`
 }
 
+// Budget is one limit of an early kernel with what the media use of it; "kindling plan --json" explains the words.
+type Budget struct {
+	ID        string `json:"id"`     // such as "builder-hex0.files"
+	Kernel    string `json:"kernel"` // "builder-hex0", "fiwix" or "linux"
+	What      string `json:"what"`
+	Unit      string `json:"unit"` // "bytes" or "files"
+	Limit     int64  `json:"limit"`
+	Used      *int64 `json:"used"` // null: cannot be known before it runs
+	Certainty string `json:"certainty"`
+	Verdict   string `json:"verdict"`
+}
+
 // Events counts the event lines.
 type Events struct {
 	Read       int64 `json:"read"`      // well-formed ones
@@ -152,10 +164,12 @@ type Report struct {
 	Steps      []Step            `json:"steps"`
 	Planned    int               `json:"steps_planned"` // what the guest's plan has; 0 when it never said
 	Media      []Medium          `json:"media"`
+	Budgets    []Budget          `json:"budgets"` // empty without a kernel bootstrap
 	Packages   []Package         `json:"packages"`
 	Versions   map[string]string `json:"versions"` // "kindling", "go", "qemu", "kernel", ...
 	Accel      string            `json:"accel,omitempty"`
-	Argv       []string          `json:"argv"`
+	Command    []string          `json:"command"` // Kindling's own
+	Argv       []string          `json:"argv"`    // the machine's
 	Events     Events            `json:"events"`
 	Notes      []string          `json:"notes"` // what a person should know and no other field says
 }
@@ -166,6 +180,7 @@ func Encode(r Report) ([]byte, error) {
 	r.Started, r.Ended = round(r.Started), round(r.Ended)
 	r.Phases, r.Steps, r.Media = orEmpty(r.Phases), orEmpty(r.Steps), orEmpty(r.Media)
 	r.Packages, r.Argv, r.Notes = orEmpty(r.Packages), orEmpty(r.Argv), orEmpty(r.Notes)
+	r.Budgets, r.Command = orEmpty(r.Budgets), orEmpty(r.Command)
 	if r.Versions == nil {
 		r.Versions = map[string]string{}
 	}

@@ -21,6 +21,7 @@ func seconds(s float64) Seconds { return Seconds(s * float64(time.Second)) }
 
 // sample has every field.
 func sample() Report {
+	used := int64(12)
 	return Report{
 		Schema: Schema, Label: "demo", Result: ResultStep, ExitStatus: 10, Reason: "no such file",
 		Line:  "step 2 of 2 (build: b) failed with exit status 2 in phase steps: no such file <&>",
@@ -41,9 +42,12 @@ func sample() Report {
 		Packages: []Package{{Name: "tcc", Version: "0.9.27", Architecture: "i386", SHA256: strings.Repeat("cd", 32)}},
 		Versions: map[string]string{"kindling": "development", "qemu": "7.2.22"},
 		Accel:    "tcg",
-		Argv:     []string{"qemu-system-x86_64", "-append", "a b"},
-		Events:   Events{Read: 9, Malformed: 1, Missing: 2, Duplicate: 3, BadStepIDs: 4},
-		Notes:    []string{"running under TCG"},
+		Budgets: []Budget{{ID: "fiwix.open-files", Kernel: "fiwix", What: "open files", Unit: "files", Limit: 4096, Used: &used,
+			Certainty: "exact", Verdict: "ok"}},
+		Command: []string{"kindling", "run", "--tree", "a b"},
+		Argv:    []string{"qemu-system-x86_64", "-append", "a b"},
+		Events:  Events{Read: 9, Malformed: 1, Missing: 2, Duplicate: 3, BadStepIDs: 4},
+		Notes:   []string{"running under TCG"},
 	}
 }
 
@@ -79,7 +83,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		if name == "empty" { // lists and the map come back empty, not nil
 			r = Report{Schema: Schema, Phases: []Phase{}, Steps: []Step{}, Media: []Medium{}, Packages: []Package{},
-				Versions: map[string]string{}, Argv: []string{}, Notes: []string{}}
+				Budgets: []Budget{}, Command: []string{}, Versions: map[string]string{}, Argv: []string{}, Notes: []string{}}
 		}
 		if diff := cmp.Diff(r, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
