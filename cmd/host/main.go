@@ -12,6 +12,7 @@
 //	kindling mirror DIR           serve them
 //	kindling payload              payload images
 //	kindling write IMG DEVICE     an image onto a real disk
+//	kindling report RUN           one HTML page about a run
 //	kindling doctor               what this host can and cannot do, and what mends it
 //	kindling version              the version and the commit it was built from
 //
@@ -48,6 +49,7 @@ type cli struct {
 	Write       writeCmd       `cmd:"" help:"Write an image to a real disk, verified."`
 	Checkpoints checkpointsCmd `cmd:"" help:"List the kept states of a run that another run can start from, or remove one."`
 	Doctor      doctorCmd      `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
+	Report      reportCmd      `cmd:"" help:"Write one HTML page about a run, to keep or to give away."`
 
 	Completion completionCmd `cmd:"" help:"Print the script with which a shell completes this command line."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`
