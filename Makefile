@@ -4,6 +4,7 @@
 # make run     install what is missing, build, boot the embedded default in QEMU, end with the guest's result
 # make test    install what is missing, run every check and test, virtual machines included
 # make build   bin/kindling and bin/kindling-init-{386,amd64}
+# make dist    a release in dist/: static programs, Debian package, bill of materials, checksums
 # make bench   benchmarks
 # make lint    formatting, vet, golangci-lint, shellcheck, C, licences
 # make fuzz    each fuzz target for FUZZTIME (10s)
@@ -26,13 +27,16 @@ TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq
 
 export CI
 
-.PHONY: all build run test unit lint bench fuzz run-deps test-deps clean
+.PHONY: all build dist run test unit lint bench fuzz run-deps test-deps clean
 all: build
 
 build:
 	$(STATIC) -buildvcs=auto -o bin/kindling ./cmd/host
 	GOOS=linux GOARCH=386 GO386=softfloat $(STATIC) -buildvcs=false -o bin/kindling-init-386 ./cmd/init
 	GOOS=linux GOARCH=amd64 $(STATIC) -buildvcs=false -o bin/kindling-init-amd64 ./cmd/init
+
+dist:
+	packaging/dist.sh
 
 run: run-deps build
 	bin/kindling run $(ARGS)
@@ -48,7 +52,7 @@ lint: $(TOOLS)/golangci-lint
 	$(GO) vet ./...
 	GOOS=linux GOARCH=386 $(GO) vet ./guest/... ./cmd/init ./netcfg/... ./devnodes/... ./internal/...
 	$(TOOLS)/golangci-lint run ./...
-	shellcheck $$(git ls-files '*.sh') .ci/run
+	shellcheck $$(git ls-files '*.sh' '*.bash') .ci/run
 	gcc -std=c89 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only $$(git ls-files '*.c')
 	reuse lint --quiet
 
@@ -85,4 +89,4 @@ $(TOOLS)/golangci-lint:
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
 clean:
-	rm -rf bin $(TOOLS) kindling-runs
+	rm -rf bin dist $(TOOLS) kindling-runs

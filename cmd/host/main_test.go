@@ -71,6 +71,7 @@ func TestVersionText(t *testing.T) {
 			Settings: []debug.BuildSetting{setting("vcs.revision", "0123456789abcdef"),
 				setting("vcs.time", "2026-01-02T03:04:05Z"), setting("vcs.modified", "false")},
 		}, "v1.2.0 commit 0123456789ab (2026-01-02T03:04:05Z) go1.26.0"},
+		{"no release yet", debug.BuildInfo{Main: debug.Module{Version: "v0.0.0-20260102030405-0123456789ab+dirty"}}, "development"},
 		{"modified", debug.BuildInfo{Settings: []debug.BuildSetting{
 			setting("vcs.revision", "abc"), setting("vcs.time", "T"), setting("vcs.modified", "true")}},
 			"development commit abc (T, modified)"},

@@ -5,7 +5,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -82,16 +81,12 @@ func (c *planCmd) agentSize() (int64, error) {
 	case agentNone:
 		return 0, nil
 	case "":
-		program, err := os.Executable()
-		if err != nil {
-			return agentLimit, nil //nolint:nilerr // where this program is matters only for a better number
+		var err error
+		if name, err = besideUs("kindling-init-386"); err != nil {
+			return agentLimit, nil //nolint:nilerr // it matters only for a better number
 		}
-		name = filepath.Join(filepath.Dir(program), "kindling-init-386")
 	}
 	info, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) && c.Agent == "" {
-		return agentLimit, nil
-	}
 	if err != nil {
 		return 0, fmt.Errorf("agent: %w", err)
 	}

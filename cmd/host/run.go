@@ -346,15 +346,18 @@ func firstLine(ctx context.Context, program string, args ...string) string {
 	return line
 }
 
-// besideUs is a program that is built together with this one.
+// besideUs is a program that is built together with this one: beside it, or where a package has it (../lib/kindling).
 func besideUs(name string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("where this program is: %w", err)
 	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return "", usageError("no agent at %s: run 'make build', or name one with --agent (off: a tree's own scripts)", path)
+	dir := filepath.Dir(self)
+	path := filepath.Join(dir, name)
+	for _, p := range []string{path, filepath.Join(filepath.Dir(dir), "lib", "kindling", name)} {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
 	}
-	return path, nil
+	return "", usageError("no agent at %s: run 'make build', or name one with --agent (off: a tree's own scripts)", path)
 }

@@ -40,7 +40,8 @@ func versionText(info *debug.BuildInfo) string {
 		settings[s.Key] = s.Value
 	}
 	words := []string{"development"}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
+	// A pseudo-version is the commit once more.
+	if v := info.Main.Version; v != "" && v != "(devel)" && !strings.HasPrefix(v, "v0.0.0-") {
 		words[0] = v
 	}
 	if revision := settings["vcs.revision"]; revision != "" {
