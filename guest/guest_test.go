@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -306,8 +307,10 @@ func name(t *testing.T, s string) disk.Name {
 
 func TestPickTarget(t *testing.T) {
 	sda, sdb, sdc := name(t, "sda"), name(t, "sdb"), name(t, "sdc")
-	payloadOn := func(n disk.Name) foundDisk { return foundDisk{n, disk.Foreign, "a payload", true} }
-	foreign := func(n disk.Name) foundDisk { return foundDisk{n, disk.Foreign, "a GPT partition table", false} }
+	payloadOn := func(n disk.Name) foundDisk { return foundDisk{n, disk.Foreign, "it holds a payload", true} }
+	foreign := func(n disk.Name) foundDisk {
+		return foundDisk{n, disk.Foreign, "it holds a GPT partition table", false}
+	}
 	is := func(n disk.Name, c disk.Content) foundDisk { return foundDisk{name: n, content: c} }
 	for _, tt := range []struct {
 		label string
@@ -521,5 +524,39 @@ func TestReplaceFile(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*.new"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A blank disk that cannot be written, or has no room for the partition, is not free.
+func TestLook(t *testing.T) {
+	for _, tt := range []struct {
+		options string
+		size    int64
+		want    disk.Content
+		text    string
+	}{
+		{"-f", 2 << 30, disk.Blank, ""},
+		{"-rf", 2 << 30, disk.Foreign, "it is read-only: make it writable"},
+		{"-f", 1000 << 20, disk.Foreign, "disk too small: 1000 MiB, at least 1088 MiB are needed (the partition starts at 1024 MiB)"},
+	} {
+		file := filepath.Join(t.TempDir(), "disk")
+		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, tt.size)); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), "losetup", tt.options, "--show", file).Output()
+		if err != nil {
+			if os.Getenv("CI") == "" {
+				t.Skipf("loop devices need root: %v", err)
+			}
+			t.Fatal(err)
+		}
+		device := strings.TrimSpace(string(out))
+		got := look(name(t, device))
+		if err := exec.CommandContext(t.Context(), "losetup", "-d", device).Run(); err != nil {
+			t.Error(err)
+		}
+		if got.content != tt.want || got.text != tt.text {
+			t.Errorf("losetup %s, %d bytes: %d %q, want %d %q", tt.options, tt.size, got.content, got.text, tt.want, tt.text)
+		}
 	}
 }

@@ -53,6 +53,8 @@ func moveDisk(ctx context.Context, j *job) error {
 		if err := setConfig("DISK", target.String()); err != nil {
 			return err
 		}
+	} else if err := refuseRun(target); err != nil {
+		return err
 	}
 	if err := j.mountNewRoot(target); err != nil {
 		return err
@@ -100,7 +102,7 @@ func (j *job) waitTarget(ctx context.Context, configured disk.Name) (disk.Name, 
 type foundDisk struct {
 	name    disk.Name
 	content disk.Content
-	text    string // what a foreign one looks like
+	text    string // why a foreign one cannot be taken
 	payload bool
 }
 
@@ -108,14 +110,14 @@ type foundDisk struct {
 // meant: then it is the disk that the machine was booted from, or the blank one, if there is exactly one.
 func pickTarget(configured disk.Name, disks []foundDisk) (disk.Name, error) {
 	var free, boot []disk.Name
-	seen := "it is not there"
+	seen := "it is not there: attach it"
 	isPayload := false
 	for _, d := range disks {
 		switch {
 		case d.name == configured && d.content.MayPartition():
 			return configured, nil
 		case d.name == configured:
-			seen, isPayload = "it holds "+d.text, d.payload
+			seen, isPayload = d.text, d.payload
 		case d.content == disk.BuilderHex0:
 			boot = append(boot, d.name)
 		case d.content == disk.Blank:
@@ -128,26 +130,43 @@ func pickTarget(configured disk.Name, disks []foundDisk) (disk.Name, error) {
 	case isPayload && len(boot) == 0 && len(free) == 1:
 		return free[0], nil
 	}
-	return configured, fmt.Errorf("%w: %s: %s; wipe its first and last MiB, or set DISK to another disk", disk.ErrInUse, configured, seen)
+	return configured, fmt.Errorf("%w: %s: %s; or set DISK to another disk", disk.ErrInUse, configured, seen)
 }
 
-// look looks at a disk; one that cannot be read is foreign.
+// look looks at a disk; one that cannot be read or written, or is too small, is as good as foreign.
 func look(n disk.Name) foundDisk {
 	found := foundDisk{name: n}
 	f, err := os.Open(n.Path())
 	if err != nil {
-		found.text = "what cannot be read: " + err.Error()
+		found.text = "it cannot be read: " + err.Error()
 		return found
 	}
 	defer f.Close()
 	head, tail, err := ends(f)
 	if err != nil {
-		found.text = "what cannot be read: " + err.Error()
+		found.text = "it cannot be read: " + err.Error()
 		return found
 	}
 	found.content, found.text = disk.Recognize(head, tail)
 	found.payload = bytes.HasPrefix(head, []byte(payload.Magic))
+	if found.content == disk.Foreign {
+		found.text = "it holds " + found.text + ": wipe its first and last MiB"
+	} else if err := writable(f); err != nil {
+		found.content, found.text = disk.Foreign, err.Error()
+	}
 	return found
+}
+
+// writable reports why a disk cannot take our partition.
+func writable(f *os.File) error {
+	if readOnly, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET); err == nil && readOnly != 0 {
+		return errors.New("it is read-only: make it writable")
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = disk.WithPartition(make([]byte, disk.SectorSize), uint64(size)/disk.SectorSize)
+	}
+	return err
 }
 
 // ends reads the start and the end of a disk.

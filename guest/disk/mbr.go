@@ -34,7 +34,7 @@ const (
 // Errors of this package. They are wrapped with the numbers that matter.
 var (
 	ErrTooSmall = errors.New("disk too small")
-	ErrInUse    = errors.New("disk holds something else")
+	ErrInUse    = errors.New("disk cannot be used")
 )
 
 // isOurs reports whether a first sector holds exactly the table that WithPartition makes: one entry, type Linux, from

@@ -105,7 +105,7 @@ func TestMoveDiskGuard(t *testing.T) {
 		{"a filesystem", "sda", []disk{{"sda", 3 * gib, "", 1080}}, "it holds data"},
 		{"something at the end of the first MiB", "sda", []disk{{"sda", 3 * gib, "", 1<<20 - 1}}, "it holds data"},
 		{"the second copy of a GPT", "sda", []disk{{"sda", 3 * gib, "", 3*gib - 512}}, "it holds data"},
-		{"too small", "sda", []disk{{"sda", 1140850687, "", 0}}, "disk too small: 1114111 KiB; at least 1114112 KiB are needed"},
+		{"too small", "sda", []disk{{"sda", 1140850687, "", 0}}, "disk too small: 1114111 KiB, at least 1114112 KiB are needed"},
 		{"just large enough", "sda", []disk{{"sda", 1140850688, "", 0}}, "takes sda 0 sda1\n"},
 		{"no disk", "sr0", []disk{blank("sr0")}, "no name of a disk"},
 		{"a device of an SD card that is none", "mmcblk0boot0", []disk{blank("mmcblk0boot0")}, "no name of a disk"},
@@ -135,17 +135,28 @@ func TestMoveDiskGuard(t *testing.T) {
 	}
 }
 
+func TestMoveDiskReadOnly(t *testing.T) {
+	g := newDiskGuest(t)
+	g.disk("sda", 3*gib, "", 0)
+	g.write("bin/blockdev", "#!/bin/sh\n[ \"$1\" = --getro ] && echo 1\n")
+	if out, err := g.run(moveDisk, "DISK=sda"); err == nil || !strings.Contains(out, "DISK=sda: it is read-only") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // A disk that cannot be read is nobody's to take: a blank one looks the same otherwise.
 func TestMoveDiskUnreadable(t *testing.T) {
 	g := newDiskGuest(t)
 	g.disk("sda", 3*gib, "", 0)
 	g.write("bin/dd", "#!/bin/sh\ncase \"$*\" in *count=1024*) exit 1 ;; esac\nexec /usr/bin/dd \"$@\"\n")
-	if out, err := g.run(moveDisk, "DISK=sda"); err == nil || !strings.Contains(out, "it holds what cannot be read") {
+	if out, err := g.run(moveDisk, "DISK=sda"); err == nil || !strings.Contains(out, "DISK=sda: it cannot be read; or set DISK") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	g.write("bin/dd", "#!/bin/sh\nexec /usr/bin/dd \"$@\"\n")
+	if err := os.Remove(g.path("bin/dd")); err != nil {
+		t.Fatal(err)
+	}
 	g.write("bin/sfdisk", "#!/bin/sh\nexit 1\n")
-	if out, err := g.run(moveDisk, "DISK=sda"); err == nil || !strings.Contains(out, "it holds what cannot be read") {
+	if out, err := g.run(moveDisk, "DISK=sda"); err == nil || !strings.Contains(out, "DISK=sda: it cannot be read; or set DISK") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -51,17 +51,17 @@ kindling_read() {
 }
 
 # kindling_look NAME says what is on a disk: in kindling_what blank, boot (builder-hex0), ours (the partition that a
-# bootstrap makes, and no run in it), payload, small, foreign or run, in kindling_text words for it.
+# bootstrap makes, and no run in it), payload, small or foreign, in kindling_text why one of the others cannot be taken.
 kindling_look() {
     local kib sector table p
     kindling_what=foreign
-    kindling_text="what cannot be read"
+    kindling_text="it cannot be read"
     sector=$(dd if="/dev/$1" bs=512 count=1 2> /kindling.junk | od -A n -v -t x1 | tr -d ' \n')
     kib=$(sfdisk -s "/dev/$1" 2> /kindling.junk) || kib=
     case "${sector} ${kib}" in
     4c425041594c4431*)
         kindling_what=payload
-        kindling_text="a payload"
+        kindling_text="it holds a payload: wipe its first and last MiB"
         return
         ;;
     ' '* | *' ')
@@ -70,18 +70,20 @@ kindling_look() {
     esac
     if [ ${#kib} -lt 10 ] && [ "${kib}" -lt 1114112 ]; then
         kindling_what=small
-        kindling_text="${kib} KiB; at least 1114112 KiB are needed (the partition starts at 1048576 KiB)"
+        kindling_text="disk too small: ${kib} KiB, at least 1114112 KiB are needed (the partition starts at 1048576 KiB)"
         return
     fi
     kindling_read "$1" "${kib}" || return 0
-    kindling_text="data"
+    kindling_text="it is read-only: make it writable"
+    [ "$(blockdev --getro "/dev/$1" 2> /kindling.junk)" != 1 ] || return 0
+    kindling_text="it holds data: wipe its first and last MiB"
     if [ $(($(cat /kindling.head /kindling.tail | tr -d '\000' | wc -c))) -eq 0 ]; then
         kindling_what=blank
         return
     fi
     [ "${sector:1020}" = 55aa ] || return 0
     table=${sector:892:128}
-    kindling_text="a boot sector or partition table"
+    kindling_text="it holds a boot sector or partition table: wipe its first and last MiB"
     case "${table}" in
     80000200b5ffffff01000000ffffffff*) kindling_what=boot ;;
     ????????83??????00002000*)
@@ -94,8 +96,8 @@ kindling_look() {
     if [ "${kindling_what}" = ours ]; then
         p=$(kindling_kind "$1")
         if kindling_run "$1${p#disk}1"; then
-            kindling_what=run
-            kindling_text="a run of Kindling"
+            kindling_what=foreign
+            kindling_text="it holds a run of Kindling: go on with that, or wipe the disk's first MiB"
         fi
     fi
 }
@@ -104,7 +106,7 @@ kindling_look() {
 # name disks in the order in which their drivers are ready. Then it is the disk that the machine was booted from, or the
 # blank one, if there is exactly one. The choice is in kindling_target, what is wrong in kindling_text.
 kindling_pick() {
-    local name wrong="it is not there" payload='' boot='' blank=''
+    local name wrong="it is not there: attach it" payload='' boot='' blank=''
     for name in /dev/[shvx]*d[a-z]* /dev/nvme*n* /dev/mmcblk*; do
         name=${name##*/}
         case "$(kindling_kind "${name}")" in
@@ -117,9 +119,8 @@ kindling_pick() {
             kindling_target=${name}
             return 0
             ;;
-        "${DISK}":small) wrong="disk too small: ${kindling_text}" ;;
         "${DISK}":*)
-            wrong="it holds ${kindling_text}; wipe its first and last MiB, or set DISK to another disk"
+            wrong=${kindling_text}
             [ "${kindling_what}" != payload ] || payload=yes
             ;;
         *:boot) boot="${boot} ${name}" ;;
@@ -158,7 +159,7 @@ kindling_guard() {
     kindling_wait || return 1
     if [ "${kind}" = partition ]; then
         kindling_minor=1
-        kindling_text="it holds a run of Kindling; go on with it, or wipe it"
+            kindling_text="it holds a run of Kindling: go on with that, or wipe it"
         ! kindling_run "${DISK}" || return 1
         return 0
     fi
@@ -185,7 +186,7 @@ stat() {
 }
 
 if ! kindling_guard; then
-    echo "kindling: not moving to DISK=${DISK}: ${kindling_text}"
+    echo "kindling: not moving to DISK=${DISK}: ${kindling_text}; or set DISK to another disk"
     false
 fi
 rm -f /kindling.head /kindling.tail /kindling.junk
