@@ -6,19 +6,23 @@ package vm
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"kindling/host/debian"
 	"kindling/host/initramfs"
 	"kindling/host/report"
 )
 
 // twist is what a test changes about a machine behind kindling's back: a script in QEMU's place does it.
 type twist struct {
-	files  map[string]string // laid over the initramfs
-	args   string            // added to the kernel command line
-	before string            // bash, run before QEMU; ${disks} is the folder of the run's disks
+	files   map[string]string // laid over the initramfs
+	modules []string          // of the kernel, besides those that the embedded default has
+	args    string            // added to the kernel command line
+	before  string            // bash, run before QEMU with its arguments in args; ${disks} is the folder of the run's disks
 }
 
 // qemu writes the script and gives its path.
@@ -30,6 +34,7 @@ func (w twist) qemu(t *testing.T) string {
 	for name, data := range w.files {
 		files = append(files, initramfs.Regular(name, 0o755, []byte(data)))
 	}
+	files = append(files, w.moduleFiles(t)...)
 	extra := filepath.Join(dir, "extra.cpio")
 	if _, err := initramfs.Create(t.Context(), extra, initramfs.Files(files...)); err != nil {
 		t.Fatal(err)
@@ -55,6 +60,68 @@ exec qemu-system-x86_64 "${args[@]}"
 		t.Fatal(err)
 	}
 	return path
+}
+
+// moduleFiles are all the modules that the guest loads then.
+func (w twist) moduleFiles(t *testing.T) []initramfs.File {
+	t.Helper()
+	if len(w.modules) == 0 {
+		return nil
+	}
+	set, err := kernel(t).Modules(slices.Concat(debian.DefaultModules(), debian.StorageModules(), w.modules))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []initramfs.File{initramfs.Regular(set.DepPath(), 0o644, set.Dep), initramfs.Regular(set.LoadPath(), 0o644, set.Load)}
+	for _, m := range set.Modules {
+		files = append(files, initramfs.HostFile(m.Path, 0o644, m.Source))
+	}
+	return files
+}
+
+// kernel is the 386 kernel of the embedded default.
+func kernel(t testing.TB) debian.Kernel {
+	t.Helper()
+	k, err := packages(t).Kernel(t.Context(), "i386", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// packages is the cache that kindling itself uses.
+func packages(t testing.TB) *debian.Cache {
+	t.Helper()
+	dir := os.Getenv("KINDLING_CACHE")
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(base, "kindling")
+	}
+	cache, err := debian.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cache
+}
+
+// early is testdata/early.c, built for the guest.
+func early(t testing.TB) string {
+	t.Helper()
+	needs(t, "gcc")
+	program := filepath.Join(t.TempDir(), "early")
+	out, err := exec.CommandContext(t.Context(), "gcc", "-m32", "-Os", "-nostdlib", "-static", "-ffreestanding",
+		"-fno-stack-protector", "-fno-pic", "-no-pie", "-o", program, "testdata/early.c").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // step makes the embedded default's step "improve: setup_repo" do something else.

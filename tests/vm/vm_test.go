@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"kindling/host/debian"
 	"kindling/host/report"
 )
 
@@ -57,7 +58,7 @@ func withPrograms(m *testing.M) int {
 }
 
 // needs makes sure that a program is there.
-func needs(t *testing.T, programs ...string) {
+func needs(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err == nil {
@@ -214,6 +215,34 @@ func TestAMD64(t *testing.T) {
 func TestPentium2(t *testing.T) {
 	t.Parallel()
 	boot(t, "--cpu", "pentium2", "--qemu-ram", "256", "--cores", "1").sound()
+}
+
+// A kernel as live-bootstrap's is: every driver is there when PID 1 starts, none can be loaded, there are no files of
+// modules, and no virtio. Something else loads what has to be built in, and locks the door behind it.
+func TestKernelWithoutModules(t *testing.T) {
+	t.Parallel()
+	agent, err := os.ReadFile(filepath.Join(bin, "kindling-init-386"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := kernel(t).Modules(debian.DefaultModules())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := "#!/bin/bash\nset -e\nexport PATH=/usr/bin\nmkdir -p /proc\nmount proc /proc\n"
+	for _, m := range set.Modules {
+		first += "insmod /" + m.Path + "\n"
+	}
+	first += "echo 1 > /proc/sys/kernel/modules_disabled\numount /proc\n" +
+		"rm -r /usr/lib/modules /etc/modules-load.d /usr/bin/mount /usr/bin/umount /usr/bin/insmod\nexec /agent\n"
+	program := early(t)
+	f := boot(t, "--qemu-cmd", twist{files: map[string]string{
+		"init": first, "agent": string(agent), "usr/bin/mount": program, "usr/bin/umount": program, "usr/bin/insmod": program,
+	}}.qemu(t))
+	f.sound()
+	if console := f.file("console.log"); strings.Contains(console, "kernel modules loaded") || strings.Contains(console, "virtio") {
+		t.Error("there were modules, or virtio")
+	}
 }
 
 // Each way to fail has an exit status of its own and one line with phase, step and log.
