@@ -97,8 +97,8 @@ func (c *planCmd) view() (*planview.View, error) {
 		Warnings: c.Boot.Warnings(),
 	}
 	facts.Warnings = append(facts.Warnings, plan.Missing(tree.FS(), overlay.Provides)...)
-	if c.Boot.KernelBootstrap() && root == steps.MainRoot {
-		if facts.Budgets, err = c.budgets(tree.FS(), plan); err != nil {
+	if root == steps.MainRoot {
+		if err := c.held(tree.FS(), plan, &facts); err != nil {
 			return nil, inTree(c.Tree, err)
 		}
 	}

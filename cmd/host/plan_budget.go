@@ -13,7 +13,10 @@ import (
 	"path/filepath"
 
 	"kindling"
+	"kindling/host/assemble"
 	"kindling/host/budget"
+	"kindling/host/options"
+	"kindling/host/planview"
 	"kindling/steps"
 	"kindling/steps/overlay"
 )
@@ -34,26 +37,52 @@ type planBudget struct {
 	plan     *steps.Plan
 	files    []steps.Distfile
 	agent    int64 // size; 0: no agent
+	base     bool  // there is a base tarball
 	in       budget.Input
 	warnings []string
 }
 
-// budgets holds a plan against the limits of the early kernels.
-func (c *planCmd) budgets(tree fs.FS, plan *steps.Plan) (*budget.Report, error) {
+// held holds a plan against the limits of the early kernels, if any runs, and decides about the base tarball.
+func (c *planCmd) held(tree fs.FS, plan *steps.Plan, facts *planview.Facts) error {
+	if !c.Boot.KernelBootstrap() {
+		facts.BaseTarball = c.baseTarball(plan, nil)
+		return nil
+	}
 	files, err := plan.Distfiles(c.Media.Media(&c.Boot))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b := planBudget{cmd: c, tree: tree, plan: plan, files: files}
 	if b.agent, err = c.agentSize(); err != nil {
-		return nil, err
+		return err
 	}
-	for _, step := range []func() error{b.limits, b.firstMedium, b.payload} {
+	for _, step := range []func() error{b.limits, b.payload} {
 		if err := step(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return b.report("pc"), nil
+	b.builds()
+	facts.BaseTarball = c.baseTarball(plan, budget.Compute(b.in))
+	if b.base = facts.BaseTarball.Made; b.base {
+		b.in.Added = append(b.in.Added, budget.Item{Path: budget.BaseTarballPath, Size: budget.BaseTarball})
+	}
+	if err := b.firstMedium(); err != nil {
+		return err
+	}
+	facts.Budgets = b.report("pc")
+	return nil
+}
+
+// baseTarball decides about it as "kindling run" does, which has steps of its own in every mode.
+func (c *planCmd) baseTarball(plan *steps.Plan, budgets *budget.Report) *planview.BaseTarball {
+	decided := assemble.DecideBaseTarball(assemble.BaseTarballFacts{
+		Wish: c.Media.BaseTarball, Plan: plan, Overlay: true, Budget: budgets,
+	})
+	bare := c.Boot.Mode() == options.ModeChroot || c.Boot.Mode() == options.ModeBwrap || c.Agent == agentNone
+	if decided.Made && bare && !c.Media.Wanted(&c.Boot) && c.Media.BaseTarball != options.BaseTarballOn {
+		decided.Why += "; media of 'kindling assemble' have the tree's own steps instead, without --base-tarball=on"
+	}
+	return (*planview.BaseTarball)(&decided)
 }
 
 // script takes Fiwix' command lines out of jump/fiwix.sh as it stands on the media; nil: there is none.
@@ -65,7 +94,6 @@ func (b *planBudget) script(text []byte) error {
 
 // report computes it.
 func (b *planBudget) report(machine string) *budget.Report {
-	b.builds()
 	if b.cmd.Boot.Qemu {
 		b.in.Machine = budget.QEMU(machine, int64(b.cmd.Boot.QemuRAM)<<20)
 	}
@@ -137,7 +165,7 @@ func (b *planBudget) firstMedium() error {
 	payload := b.cmd.Media.Wanted(&b.cmd.Boot)
 	in := overlay.Input{
 		Tree: b.tree, Payload: payload, Agent: b.agent > 0, DoneEvent: b.agent == 0 && payload,
-		Importer: kindling.PayloadImportSource,
+		Importer: kindling.PayloadImportSource, BaseTarball: b.base,
 	}
 	if b.cmd.Boot.Qemu {
 		in.Panic = linuxPanic

@@ -83,6 +83,45 @@ func mediaText(totals []planview.Total) string {
 	return strings.Join(parts, ", ")
 }
 
+// The plan says what becomes of the base tarball, and counts it where it is made.
+func TestPlanBaseTarball(t *testing.T) {
+	tree := smallTree(t)
+	for _, test := range []struct {
+		args string
+		made bool
+		why  string
+	}{
+		{"-q --external-sources", false, "too many for the kexec window"},
+		{"-q --external-sources --base-tarball=on", true, "left out before the jump"},
+		{"-q -qk plan_test.go", true, "there is room"},
+		{"-q -qk plan_test.go --base-tarball=off", false, "switched off"},
+		{"-c", true, "have the tree's own steps instead"},
+		{"-c --base-tarball=on", true, "asked for"},
+	} {
+		view := planJSON(t, append([]string{"--tree", tree}, strings.Fields(test.args)...)...)
+		if b := view.BaseTarball; b == nil || b.Made != test.made || !strings.Contains(b.Why, test.why) {
+			t.Errorf("%s: %+v, want %t: %q", test.args, b, test.made, test.why)
+		}
+	}
+	with := planJSON(t, "--tree", tree, "-q", "--base-tarball=on")
+	without := planJSON(t, "--tree", tree, "-q", "--base-tarball=off")
+	if got := window(t, with) - window(t, without); got != budget.BaseTarball {
+		t.Errorf("it takes %d bytes of the kexec window, want %d", got, budget.BaseTarball)
+	}
+}
+
+// window is what of the kexec window is used.
+func window(t *testing.T, v planview.View) int64 {
+	t.Helper()
+	for _, row := range v.Budgets.Rows {
+		if row.ID == budget.RowKexecWindow {
+			return *row.Used
+		}
+	}
+	t.Fatal("no kexec window")
+	return 0
+}
+
 func TestPlanText(t *testing.T) {
 	out, err := runVerb(t.Context(), t, "plan", "--tree", smallTree(t), "--chroot", "--root", "/steps-extra")
 	if err != nil {

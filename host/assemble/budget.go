@@ -31,30 +31,21 @@ func (a *Assembly) Items() []budget.Item {
 	return append(items, budget.Item{Path: "/init"})
 }
 
-// budget holds what was decided against the limits of the early kernels. More than a hard limit is an error.
-func (p *planner) budget() error {
-	a := p.a
+// budgetInput gathers what the limits of the early kernels are held against, but for the first medium, which is not laid
+// out yet.
+func (p *planner) budgetInput() (err error) {
+	a, in := p.a, &p.in
 	if !a.Options.Boot.KernelBootstrap() {
 		return nil
 	}
-	in := budget.Input{First: budget.Measure(a.Items())}
-	limits, warnings, err := budget.ReadLimits(p.tree.FS(), p.fiwixArchive())
-	if err != nil {
+	if in.Limits, p.unread, err = budget.ReadLimits(p.tree.FS(), p.fiwixArchive()); err != nil {
 		return p.inTree(err)
-	}
-	in.Limits = limits
-	if a.FiwixScript != nil {
-		script, err := budget.ParseFiwixScript("steps/jump/fiwix.sh", bytes.NewReader(a.FiwixScript))
-		if err != nil {
-			return p.inTree(err)
-		}
-		in.CommandLines = script.CommandLines
 	}
 	if p.agent != nil {
 		in.Added = append(in.Added, budget.Item{Path: "/" + overlay.AgentPath, Size: p.agent.Size})
 	}
 	if a.Payload != nil {
-		p.payloadBudget(&in)
+		p.payloadBudget(in)
 	}
 	for _, s := range a.Plan.Steps {
 		switch {
@@ -68,8 +59,25 @@ func (p *planner) budget() error {
 	if a.Options.Boot.Qemu {
 		in.Machine = budget.QEMU("pc", int64(a.Options.Boot.QemuRAM)<<20)
 	}
-	a.Budget = budget.Compute(in)
-	a.Budget.Warnings = append(warnings, a.Budget.Warnings...)
+	return nil
+}
+
+// budget holds what was decided against the limits of the early kernels. More than a hard limit is an error.
+func (p *planner) budget() error {
+	a := p.a
+	if !a.Options.Boot.KernelBootstrap() {
+		return nil
+	}
+	p.in.First = budget.Measure(a.Items())
+	if a.FiwixScript != nil {
+		script, err := budget.ParseFiwixScript("steps/jump/fiwix.sh", bytes.NewReader(a.FiwixScript))
+		if err != nil {
+			return p.inTree(err)
+		}
+		p.in.CommandLines = script.CommandLines
+	}
+	a.Budget = budget.Compute(p.in)
+	a.Budget.Warnings = append(p.unread, a.Budget.Warnings...)
 	return a.Budget.Err()
 }
 

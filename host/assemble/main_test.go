@@ -138,6 +138,7 @@ func modeCases(repo string) []modeCase {
 		{name: "payload-fiwix", boot: bare(all), payload: options.Payload{Payload: "auto", PayloadStage: "fiwix"}, agent: true},
 		{name: "payload-linux", boot: bare(all), payload: options.Payload{Payload: "auto", PayloadStage: "linux"}, agent: true},
 		{name: "payload-some", boot: bare(nil), payload: options.Payload{Payload: "on", PayloadStage: "auto"}, agent: true},
+		{name: "payload-base-tarball", boot: bare(all), payload: options.Payload{Payload: "on", BaseTarball: "on"}, agent: true},
 		{name: "payload-repo", boot: bare(func(o *options.Rootfs) { all(o); o.Repo = repo }), payload: auto, agent: true},
 		{name: "payload-no-config", payload: auto, boot: bare(func(o *options.Rootfs) { all(o); o.NoCreateConfig = true })},
 		{name: "repo", boot: bare(func(o *options.Rootfs) { o.Repo = repo }), payload: none},
@@ -145,6 +146,7 @@ func modeCases(repo string) []modeCase {
 		{name: "kernel-sources", boot: bare(func(o *options.Rootfs) { all(o); o.Kernel = os.DevNull }), payload: auto,
 			agent: true, initrd: true},
 		{name: "chroot", boot: bare(func(o *options.Rootfs) { o.BareMetal, o.Chroot = false, true }), payload: auto, agent: true},
+		{name: "chroot-done", boot: bare(func(o *options.Rootfs) { o.BareMetal, o.Chroot = false, true }), payload: auto, done: true},
 		{name: "bwrap-sources", boot: bare(func(o *options.Rootfs) { o.BareMetal, o.Bwrap = false, true; all(o) }), payload: auto},
 	}
 }

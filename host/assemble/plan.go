@@ -68,6 +68,8 @@ type Assembly struct {
 	Payload   *PayloadInfo     // nil without one
 	// Budget holds the limits of the early kernels against all this, nil without a kernel bootstrap.
 	Budget *budget.Report
+	// BaseTarball says what becomes of the base tarball.
+	BaseTarball BaseTarball
 	// FiwixScript is jump/fiwix.sh as it stands on the media, nil if there is none.
 	FiwixScript []byte
 	Warnings    []string
@@ -100,7 +102,7 @@ func Plan(ctx context.Context, o Options) (*Assembly, error) {
 	}
 	p := &planner{ctx: ctx, tree: t, a: &Assembly{Options: o, Warnings: o.Boot.Warnings()}}
 	for _, step := range []func() error{
-		p.checkTree, p.steps, p.findDistfiles, p.payload, p.overlay, p.list, p.media, p.budget,
+		p.checkTree, p.steps, p.findDistfiles, p.payload, p.budgetInput, p.baseTarball, p.overlay, p.list, p.media, p.budget,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -127,6 +129,8 @@ type planner struct {
 	stepFiles []tree.Entry
 	repo      []tree.Entry
 	keys      []overlay.Key
+	in        budget.Input    // all but the first medium
+	unread    []string        // warnings about limits that cannot be read
 	needed    map[string]bool // distfiles by name: something before Linux needs it
 	entries   []Entry         // of the payload
 }
@@ -336,12 +340,29 @@ func (p *planner) openAgent() error {
 	return nil
 }
 
+// baseTarball decides about it. That there is none is worth a warning where one is to be expected.
+func (p *planner) baseTarball() error {
+	o := &p.a.Options
+	facts := BaseTarballFacts{Wish: o.Payload.BaseTarball, Plan: p.a.Plan, Overlay: o.payload() || o.agent() || o.done()}
+	if o.Boot.KernelBootstrap() {
+		facts.Budget = budget.Compute(p.in)
+	}
+	p.a.BaseTarball = DecideBaseTarball(facts)
+	switch {
+	case p.a.BaseTarball.Made:
+		p.in.Added = append(p.in.Added, budget.Item{Path: budget.BaseTarballPath, Size: budget.BaseTarball})
+	case facts.Wish == options.BaseTarballOn, facts.Wish != options.BaseTarballOff && facts.Overlay && setsUpRepo(facts.Plan):
+		p.warn("no base tarball: %s", p.a.BaseTarball.Why)
+	}
+	return nil
+}
+
 // overlay works out what is laid over the tree.
 func (p *planner) overlay() error {
 	o := &p.a.Options
 	result, err := overlay.Apply(overlay.Input{
 		Tree: p.tree.FS(), Payload: o.payload(), Agent: o.agent(), DoneEvent: o.done(), Panic: o.panic(),
-		Importer: o.Importer, Keys: p.keys,
+		Importer: o.Importer, Keys: p.keys, BaseTarball: p.a.BaseTarball.Made,
 	})
 	if err != nil {
 		return p.inTree(err)

@@ -15,8 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/assemble"
+	"kindling/host/budget"
 	"kindling/host/options"
 	"kindling/host/tree"
+	"kindling/steps"
 )
 
 // TestPlan has one golden file for each way to assemble: every medium with every entry, the configuration, the
@@ -60,6 +62,7 @@ func describe(a *assemble.Assembly) string {
 		fmt.Fprintf(&out, "payload: %d files, early %d (%d bytes, end %d), rest %d from %d\n", a.Payload.Files,
 			a.Payload.Early, a.Payload.EarlyBytes, a.Payload.EarlyEnd, a.Payload.Rest, a.Payload.RestSkip)
 	}
+	fmt.Fprintf(&out, "base tarball: %t: %s\n", a.BaseTarball.Made, a.BaseTarball.Why)
 	for _, line := range a.Instructions("/out") {
 		fmt.Fprintln(&out, line)
 	}
@@ -161,5 +164,45 @@ func TestKexecFiwix(t *testing.T) {
 	}
 	if named(modeCase{boot: bare(func(o *options.Rootfs) { o.Kernel = "k" }), payload: options.Payload{Payload: "off"}}) {
 		t.Error("kexec-fiwix.c is named where it is not used")
+	}
+}
+
+// A base tarball is made where there is room for it and the steps are not the tree's alone, unless the user says what he
+// wants.
+func TestDecideBaseTarball(t *testing.T) {
+	plan := &steps.Plan{Steps: []steps.Step{{Kind: steps.KindBuild, Name: "bash"}, {Kind: steps.KindImprove, Name: "setup_repo"}}}
+	room := func(ramdisk, window int64) *budget.Report {
+		return &budget.Report{Rows: []budget.Row{
+			{ID: "fiwix.import", Left: new(int64(-1))}, {ID: budget.RowRamdisk, What: "ramdisk", Left: &ramdisk},
+			{ID: budget.RowKexecWindow, What: "window", Left: &window},
+		}}
+	}
+	const enough = budget.BaseTarball
+	for _, tt := range []struct {
+		name  string
+		facts assemble.BaseTarballFacts
+		made  bool
+		why   string
+	}{
+		{"no early kernel", assemble.BaseTarballFacts{Plan: plan, Overlay: true}, true, "there is room"},
+		{"auto by name", assemble.BaseTarballFacts{Wish: "auto", Plan: plan, Overlay: true}, true, "there is room"},
+		{"the tree's own steps", assemble.BaseTarballFacts{Plan: plan}, false, "the tree's own"},
+		{"asked for", assemble.BaseTarballFacts{Wish: "on", Plan: plan}, true, "asked for"},
+		{"switched off", assemble.BaseTarballFacts{Wish: "off", Plan: plan, Overlay: true}, false, "switched off"},
+		{"no repository", assemble.BaseTarballFacts{Wish: "on", Plan: &steps.Plan{}, Overlay: true}, false, "no improve: setup_repo"},
+		{"just enough", assemble.BaseTarballFacts{Plan: plan, Overlay: true, Budget: room(enough, enough)}, true, "there is room"},
+		{"window too small", assemble.BaseTarballFacts{Plan: plan, Overlay: true, Budget: room(enough, enough-1)}, false,
+			"no room: by estimate 1 bytes too many for the window"},
+		{"ramdisk too small", assemble.BaseTarballFacts{Plan: plan, Overlay: true, Budget: room(-5, enough-1)}, false,
+			"too many for the ramdisk"},
+		{"too small and asked for", assemble.BaseTarballFacts{Wish: "on", Plan: plan, Budget: room(enough, 0)}, true,
+			"left out before the jump"},
+		{"limits that nobody knows", assemble.BaseTarballFacts{Plan: plan, Overlay: true,
+			Budget: &budget.Report{Rows: []budget.Row{{ID: budget.RowRamdisk}, {ID: budget.RowKexecWindow, Left: new(int64(enough))}}}},
+			true, "there is room"},
+	} {
+		if got := assemble.DecideBaseTarball(tt.facts); got.Made != tt.made || !strings.Contains(got.Why, tt.why) {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
 	}
 }

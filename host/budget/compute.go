@@ -9,6 +9,12 @@ import (
 	"strings"
 )
 
+// Rows that others decide by.
+const (
+	RowRamdisk     = kernelFiwix + ".ramdisk"
+	RowKexecWindow = kernelLinux + ".kexec-window"
+)
+
 // The kernels of the rows, by the names that plans use.
 const (
 	kernelHex0  = "builder-hex0"
@@ -34,7 +40,7 @@ type Input struct {
 	// Payload is what payload-import brings under Fiwix; nil: nothing.
 	Payload *Payload
 	// Added are files that are still in the ramdisk when Linux is built, beyond those of the tree's own run: the agent,
-	// the overlay, and with payload stage "fiwix" the distfiles that only Linux needs.
+	// the base tarball, and with payload stage "fiwix" the distfiles that only Linux needs.
 	Added []Item
 	// Removed are distfiles that the tree's own run would pack into the initramfs and this one removes before.
 	Removed []Item
@@ -351,7 +357,7 @@ func (c *computer) linux() {
 	packed := l.LinuxInitramfs.Value
 	for _, file := range c.in.Added {
 		size := max(file.Size, 0)
-		if !strings.HasPrefix(file.Path, distfilesDir) { // those are packed already
+		if !strings.HasPrefix(file.Path, distfilesDir) && file.Path != BaseTarballPath { // those are packed already
 			size = size / 100 * packedPercent
 		}
 		packed = add(packed, size)

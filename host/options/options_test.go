@@ -56,7 +56,7 @@ func TestDefaults(t *testing.T) {
 			Arch: "x86", Target: "target", TmpfsSize: "8G", Cores: 2, QemuCmd: "qemu-system-x86_64", QemuRAM: 4096,
 			TargetSize: 16384,
 		},
-		Media: options.Payload{Payload: "auto", PayloadStage: "auto"},
+		Media: options.Payload{Payload: "auto", PayloadStage: "auto", BaseTarball: "auto"},
 	}
 	if diff := cmp.Diff(want, mustParse(t, "")); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)

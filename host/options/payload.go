@@ -12,12 +12,19 @@ import (
 	"kindling/steps"
 )
 
-// Payload is what Kindling adds to rootfs.py's options: whether and how distfiles travel in a payload image. Embed it in
-// a kong command beside Rootfs.
+// Payload is what Kindling adds to rootfs.py's options: whether and how distfiles travel in a payload image, and whether
+// the guest keeps what it builds before its package repository. Embed it in a kong command beside Rootfs.
 type Payload struct {
 	Payload      string `help:"Take distfiles along in a payload image (auto: with --external-sources, if the kernels are bootstrapped)." enum:"auto,on,off" default:"auto"`
 	PayloadStage string `help:"Import it under Fiwix (fiwix), on Linux (linux), or in two parts (auto)."                                                  enum:"auto,fiwix,linux" default:"auto"`
+	BaseTarball  string `help:"Keep what is built before the package repository in base.tar.bz2 (auto: where there is room)."                              enum:"auto,on,off"      default:"auto"`
 }
+
+// Values of Payload.BaseTarball, besides "auto".
+const (
+	BaseTarballOn  = "on"
+	BaseTarballOff = "off"
+)
 
 // Check reports a payload where there can be none.
 func (p *Payload) Check(r *Rootfs) error {

@@ -25,6 +25,8 @@ type Facts struct {
 	Payload bool
 	// Budgets are the early kernels' limits; nil: no early kernel runs.
 	Budgets *budget.Report
+	// BaseTarball says what becomes of it; nil: this root has none.
+	BaseTarball *BaseTarball
 	// Warnings are the lines about options; those of the plan are added to them.
 	Warnings []string
 }
@@ -44,6 +46,14 @@ type View struct {
 	Distfiles []Distfile `json:"distfiles"` // in the order in which they are needed
 	Budgets   *Budgets   `json:"budgets"`   // the early kernels' limits; null: no early kernel runs
 	Warnings  []string   `json:"warnings"`
+
+	BaseTarball *BaseTarball `json:"base_tarball"` // null: this root has none
+}
+
+// BaseTarball says whether the guest keeps in base.tar.bz2 what it builds before its package repository.
+type BaseTarball struct {
+	Made bool   `json:"made"`
+	Why  string `json:"why"` // a clause for people
 }
 
 // Budgets are the limits of the early kernels and what is used of them; package budget has the names.
@@ -129,6 +139,7 @@ func New(p *steps.Plan, facts Facts) (*View, error) {
 		Version: Version, Tree: facts.Tree, Root: p.Root, Mode: facts.Mode,
 		Counts: counts(p.Counts()), Kernels: stretches(p.Steps), Media: totals(files),
 		Config: []Variable{}, Steps: []Step{}, Distfiles: []Distfile{}, Budgets: facts.Budgets, Warnings: []string{},
+		BaseTarball: facts.BaseTarball,
 	}
 	for _, variable := range p.Config.Variables() {
 		v.Config = append(v.Config, Variable(variable))

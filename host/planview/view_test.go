@@ -58,6 +58,7 @@ func TestView(t *testing.T) {
 		{"payload", planview.Facts{
 			Tree: "/tree", Mode: "qemu", Payload: true, Warnings: []string{"something about options"},
 			Media: steps.MediaOptions{ExternalSources: true, Payload: true}, Budgets: smallBudgets(),
+			BaseTarball: &planview.BaseTarball{Why: "no room"},
 		}},
 		{"network", planview.Facts{Tree: "/tree", Mode: "bare-metal"}},
 	}

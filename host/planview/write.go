@@ -119,4 +119,11 @@ func (v *View) textTotals(out *bytes.Buffer) {
 			v.Payload.Files)
 	}
 	out.WriteByte('\n')
+	if v.BaseTarball != nil {
+		made := "left out"
+		if v.BaseTarball.Made {
+			made = "made"
+		}
+		fmt.Fprintf(out, "base tarball: %s: %s\n", made, v.BaseTarball.Why)
+	}
 }

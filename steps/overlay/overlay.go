@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,23 +34,30 @@ const (
 	AgentName  = "kindling-init" // the agent as a file of a payload
 	importer   = "payload-import-1.0"
 	linuxJump  = "steps/jump/linux.sh"
-	linuxTree  = "steps/jump/linux-tree.sh" // the tree's own, when it is wrapped
+	setupRepo  = "steps/improve/setup_repo.sh"
+	checksums  = "steps/improve/update_checksums.sh"
 	fiwixJump  = "steps/jump/fiwix.sh"
 	diskJump   = "steps/jump/move_disk.sh"
-	diskTree   = "steps/jump/move_disk-tree.sh"
 	manifest   = "steps/manifest"
 	configFile = "steps/configurator"
 )
 
-// Provides reports whether a step's script comes from the overlay, so that a tree need not have it.
+// Provides reports whether a step's script comes from the overlay, so that a tree need not have it. What wraps a script of
+// the tree does not stand in for it.
 func Provides(s steps.Step) bool {
-	name := path.Join("tree", steps.MainRoot, string(s.Kind), s.Name+".sh")
+	name := path.Join(steps.MainRoot, string(s.Kind), s.Name+".sh")
 	if s.Kind == steps.KindBuild {
-		name = path.Join("tree", steps.MainRoot, s.Name)
+		name = path.Join(steps.MainRoot, s.Name)
 	}
-	_, err := fs.Stat(files, name)
+	if slices.Contains([]string{linuxJump, diskJump, setupRepo, checksums}, name) {
+		return false
+	}
+	_, err := fs.Stat(files, path.Join("tree", name))
 	return err == nil
 }
+
+// wrapped is the name that a script of the tree has when it is wrapped.
+func wrapped(name string) string { return strings.TrimSuffix(name, ".sh") + "-tree.sh" }
 
 // MaxCommandLine is the room that Fiwix has for its command line, in bytes and with the final NUL; it copies without
 // looking (Fiwix 1.5.0-lb1, kernel/multiboot.c into kernel_cmdline of kernel/main.c, NAME_MAX + 1 bytes).
@@ -65,13 +73,16 @@ type Key struct {
 
 // Input says what is laid over which tree.
 type Input struct {
-	Tree      fs.FS  // the top folder of a live-bootstrap checkout
-	Payload   bool   // a payload image is imported
-	Agent     bool   // the agent takes over on Linux
-	DoneEvent bool   // the last after script tells the host that all is done (there is no agent that would)
-	Panic     int    // seconds after which Linux restarts when it has panicked; 0: it hangs, as the tree has it
-	Importer  []byte // the source of payload-import
-	Keys      []Key  // Kindling's keys with their values, in order
+	Tree    fs.FS // the top folder of a live-bootstrap checkout
+	Payload bool  // a payload image is imported
+	Agent   bool  // the agent takes over on Linux
+	// BaseTarball has everything that is built before the package repository kept in /external/repo/base.tar.bz2. Where
+	// that would not fit through the kexec window, the guest leaves it out.
+	BaseTarball bool
+	DoneEvent   bool   // the last after script tells the host that all is done (there is no agent that would)
+	Panic       int    // seconds after which Linux restarts when it has panicked; 0: it hangs, as the tree has it
+	Importer    []byte // the source of payload-import
+	Keys        []Key  // Kindling's keys with their values, in order
 }
 
 // File is a file that the overlay adds or replaces.
@@ -90,7 +101,7 @@ type Result struct {
 // ErrTree says that the tree has no place for what shall be laid over it.
 var ErrTree = errors.New("overlay does not fit the tree")
 
-// Apply gives the files to put over those of the tree. Without payload, agent and final event there are none.
+// Apply gives the files to put over those of the tree. Without payload, agent, final event and base tarball there are none.
 func Apply(in Input) (Result, error) {
 	a := &applier{in: in}
 	for _, part := range []struct {
@@ -100,6 +111,7 @@ func Apply(in Input) (Result, error) {
 		{in.Payload, a.payload},
 		{in.Payload || in.Agent, a.jump},
 		{!in.Agent && (in.Payload || in.DoneEvent), a.moveDisk},
+		{in.BaseTarball, a.baseTarball},
 		{in.Panic > 0 && (in.Payload || in.Agent || in.DoneEvent), a.fiwixPanic},
 		{len(in.Keys) > 0, a.configurator},
 		{in.DoneEvent, func() error { return a.embedded("steps/after/999999999-kindling-done.sh") }},
@@ -201,7 +213,7 @@ func (a *applier) jump() error {
 	if a.in.Panic > 0 {
 		own = appended.ReplaceAll(own, []byte("${0} panic="+strconv.Itoa(a.in.Panic)))
 	}
-	a.add(linuxTree, own)
+	a.add(wrapped(linuxJump), own)
 	return a.embedded(linuxJump)
 }
 
@@ -219,8 +231,33 @@ func (a *applier) moveDisk() error {
 	if bytes.Equal(named, own) {
 		a.warn("%s: no ${DISK}1, where names of partitions are made: only sdX, hdX and vdX will work", diskJump)
 	}
-	a.add(diskTree, named)
+	a.add(wrapped(diskJump), named)
 	return a.embedded(diskJump)
+}
+
+// baseTarball wraps what sets up the package repository, what writes the checksums of the packages, because the base
+// tarball is none, and the jump to Linux, which leaves it out if it has to.
+func (a *applier) baseTarball() error {
+	_, err := fs.Stat(a.in.Tree, linuxJump)
+	if alone := !a.in.Payload && !a.in.Agent; alone && err == nil {
+		if err := a.jump(); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{setupRepo, checksums} {
+		own, err := fs.ReadFile(a.in.Tree, name)
+		if errors.Is(err, fs.ErrNotExist) && name == checksums {
+			continue // such a tree writes none
+		}
+		if err != nil {
+			return fmt.Errorf("overlay: base tarball: %w", err)
+		}
+		a.add(wrapped(name), own)
+		if err := a.embedded(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var (

@@ -40,6 +40,9 @@ func tree() fstest.MapFS {
 		"steps/jump/linux.sh":     {Data: []byte(linux)},
 		"steps/jump/move_disk.sh": {Data: []byte(move)},
 		"steps/configurator":      {Data: []byte(menu)},
+
+		"steps/improve/setup_repo.sh":       {Data: []byte("#!/bin/sh\nmkdir -p /external/repo\n")},
+		"steps/improve/update_checksums.sh": {Data: []byte("cd /external/repo\n")},
 	}
 }
 
@@ -83,11 +86,15 @@ func TestParts(t *testing.T) {
 		"steps/manifest", "steps/payload-import-1.0/pass1.kaem", "steps/payload-import-1.0/payload-import-1.0.checksums",
 		"steps/payload-import-1.0/src/payload-import.c",
 	}
+	const repo, sums = "steps/improve/setup_repo", "steps/improve/update_checksums"
+	base := []string{repo + ".sh", repo + "-tree.sh", sums + ".sh", sums + "-tree.sh"}
 	for _, tt := range []struct {
 		name string
 		in   overlay.Input
 		want []string
 	}{
+		{"base tarball", overlay.Input{BaseTarball: true}, append([]string{own, wrapper}, base...)},
+		{"base tarball and agent", overlay.Input{BaseTarball: true, Agent: true}, append([]string{own, wrapper}, base...)},
 		{"nothing", overlay.Input{}, nil},
 		{"panic alone", overlay.Input{Panic: 10}, nil},
 		{"agent", overlay.Input{Agent: true}, []string{own, wrapper}},
@@ -280,5 +287,45 @@ func TestImporterChecksum(t *testing.T) {
 	}
 	if sum, name, found := strings.Cut(string(sums), "  "); !found || len(sum) != 64 || name != "/usr/bin/payload-import\n" {
 		t.Errorf("checksums: %q", sums)
+	}
+}
+
+// The scripts of the tree stay as they are beside what wraps them.
+func TestBaseTarball(t *testing.T) {
+	from := tree()
+	files := apply(t, overlay.Input{Tree: from, BaseTarball: true})
+	for _, name := range []string{"steps/improve/setup_repo", "steps/improve/update_checksums", "steps/jump/linux"} {
+		if diff := cmp.Diff(string(from[name+".sh"].Data), files[name+"-tree.sh"]); diff != "" {
+			t.Errorf("%s-tree.sh (-want +got):\n%s", name, diff)
+		}
+		if !strings.Contains(files[name+".sh"], "\n. /"+name+"-tree.sh\n") {
+			t.Errorf("%s.sh does not run the tree's own", name)
+		}
+	}
+
+	delete(from, "steps/jump/linux.sh") // a tree for chroots
+	delete(from, "steps/improve/update_checksums.sh")
+	if files := apply(t, overlay.Input{Tree: from, BaseTarball: true}); len(files) != 2 {
+		t.Errorf("%d files for a tree with neither jump nor checksums", len(files))
+	}
+	delete(from, "steps/improve/setup_repo.sh")
+	if _, err := overlay.Apply(overlay.Input{Tree: from, BaseTarball: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a tree without a package repository: %v", err)
+	}
+}
+
+// A script that the tree lacks is missing, unless the overlay brings it whole.
+func TestProvides(t *testing.T) {
+	for _, tt := range []struct {
+		kind steps.Kind
+		name string
+		want bool
+	}{
+		{steps.KindImprove, "import_payload", true}, {steps.KindBuild, "payload-import-1.0", true},
+		{steps.KindImprove, "setup_repo", false}, {steps.KindJump, "linux", false}, {steps.KindImprove, "swap", false},
+	} {
+		if got := overlay.Provides(steps.Step{Kind: tt.kind, Name: tt.name}); got != tt.want {
+			t.Errorf("%s: %s: %t, want %t", tt.kind, tt.name, got, tt.want)
+		}
 	}
 }

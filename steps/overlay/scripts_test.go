@@ -8,8 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // guest is a folder that stands for the root of the guest: the scripts' absolute paths are moved below it.
@@ -55,6 +58,15 @@ func (g guest) read(name string) string {
 
 var absolute = regexp.MustCompile(`(^|[\s"=])/(init|kindling|steps|external|dev)`)
 
+// shell is the bash that runs the scripts: that of the machine, or the one that KINDLING_BASH names, such as the 2.05b of
+// a tree, which is the first that a bootstrap has.
+func shell() string {
+	if name := os.Getenv("KINDLING_BASH"); name != "" {
+		return name
+	}
+	return "bash"
+}
+
 // run runs a script of the overlay as the generated scripts do: sourced, with "set -e" and the configuration.
 func (g guest) run(name, config string) (string, error) {
 	g.t.Helper()
@@ -64,7 +76,7 @@ func (g guest) run(name, config string) (string, error) {
 	}
 	g.write(name, absolute.ReplaceAllString(string(text), "${1}"+g.root+"/$2"))
 	main := "set -e\nDISTFILES=" + g.path("external/distfiles") + "\n" + config + "\n. " + g.path(name) + "\n"
-	cmd := exec.CommandContext(g.t.Context(), "bash", "-c", main)
+	cmd := exec.CommandContext(g.t.Context(), shell(), "-c", main)
 	cmd.Dir = g.root
 	cmd.Env = []string{"PATH=" + g.path("bin") + ":/usr/bin:/bin"}
 	out, err := cmd.CombinedOutput()
@@ -115,6 +127,49 @@ func TestJumpLinuxWithoutRoom(t *testing.T) {
 	out, err := g.run(jumpLinux, bootstrap)
 	if err != nil || !strings.Contains(out, "initramfs 100 + 8") || !strings.Contains(out, "jumped !head -c 100") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A base tarball that does not fit is left out, also of a list that was made before; one that fits stays.
+func TestJumpLinuxBaseTarball(t *testing.T) {
+	const tarball = "external/repo/base.tar.bz2"
+	for _, tt := range []struct {
+		name    string
+		size    int // of everything else in the initramfs; the tarball has 1000 bytes, the window takes 3088 in all
+		listed  bool
+		want    string
+		remains bool
+		fails   bool
+	}{
+		{"fits", 2000, true, "initramfs 3000 + 8 = 4008 of 4096 bytes\njumped", true, false},
+		{"fits to the byte", 2088, true, "initramfs 3088 + 8 = 4096 of 4096 bytes\njumped", true, false},
+		{"does not fit", 2089, true, "window by 1 bytes with /external/repo/base.tar.bz2 (1000 bytes): it is left out\n" +
+			"kindling: kexec window: kernel 1000 + initramfs 2089 + 8 = 3097 of 4096 bytes\njumped", false, false},
+		{"does not fit, no list", 2089, false, "initramfs 2089 + 8 = 3097 of 4096 bytes\njumped", false, false},
+		{"nothing helps", 3089, true, "exceed the kexec window by 1 bytes, no jump", false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := newGuest(t)
+			g.write(tarball, strings.Repeat("t", 1000))
+			g.write("rest", strings.Repeat("r", tt.size))
+			if tt.listed {
+				g.write("list", g.path("rest")+"\n"+g.path(tarball)+"\n")
+				g.write("bin/pack", "#!/bin/sh\nset -e\ncat $(cat \"$1\")\n")
+				g.ownJump("!pack " + g.path("list"))
+			} else {
+				g.ownJump("!cat " + g.path("rest") + " " + g.path("external/repo") + "/* || true")
+			}
+			out, err := g.run(jumpLinux, bootstrap)
+			if (err != nil) != tt.fails || !strings.Contains(out, tt.want) || tt.fails && strings.Contains(out, "jumped") {
+				t.Errorf("%v\n%s", err, out)
+			}
+			if got := g.read(tarball) != "(none)"; got != tt.remains {
+				t.Errorf("the tarball remains: %t", got)
+			}
+			if _, err := os.Stat(g.path("kindling.list")); err == nil {
+				t.Error("a temporary list is left")
+			}
+		})
 	}
 }
 
@@ -211,6 +266,111 @@ func TestDone(t *testing.T) {
 	}
 	if g.read("dev/ttyS1") != "(none)" {
 		t.Error("something was written where there is no serial port")
+	}
+}
+
+// newBase is a guest with something in every place that matters to the base tarball. Its tar is the real one with the
+// guest's folder in the place of "/".
+func newBase(t *testing.T) guest {
+	g := newGuest(t)
+	g.write("steps/improve/setup_repo-tree.sh", "mkdir -p "+g.path("external/repo")+"\n")
+	for _, name := range []string{
+		"external/repo/some_0.tar.bz2", "external/repo-preseeded/some_0.tar.bz2", "dev/null", "proc/1", "sys/1", "tmp/1",
+		"kindling/init", "usr/bin/tool", "usr/lib/.hidden",
+	} {
+		g.write(name, "x")
+	}
+	g.write("bin/tar", "#!/bin/bash\nargs=()\nfor a in \"$@\"; do\ncase \"$a\" in\n"+
+		"--exclude=/*) a=--exclude="+g.root+"${a#--exclude=} ;; /) a="+g.root+" ;;\nesac\n"+
+		"args+=(\"$a\"); done\nexec /usr/bin/tar \"${args[@]}\"\n")
+	return g
+}
+
+const setupRepo, baseTarball = "steps/improve/setup_repo.sh", "external/repo/base.tar.bz2"
+
+// packed lists what is in the base tarball.
+func (g guest) packed() []string {
+	g.t.Helper()
+	out, err := exec.CommandContext(g.t.Context(), "tar", "-tjf", g.path(baseTarball)).Output()
+	if err != nil {
+		g.t.Fatalf("%v: is there a base tarball?", err)
+	}
+	return strings.Fields(strings.ReplaceAll(string(out), g.root[1:]+"/", ""))
+}
+
+func TestSetupRepo(t *testing.T) {
+	g := newBase(t)
+	out, err := g.run(setupRepo, "")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	packed := g.packed()
+	for _, want := range []string{"usr/bin/tool", "usr/lib/.hidden", "init", "steps/jump/fiwix.sh", "external/repo/", "dev/", "tmp/"} {
+		if !slices.Contains(packed, want) {
+			t.Errorf("%s is not in it", want)
+		}
+	}
+	for _, name := range packed {
+		top, rest, _ := strings.Cut(strings.TrimPrefix(name, "external/"), "/")
+		if slices.Contains([]string{"repo", "repo-preseeded", "distfiles", "dev", "proc", "sys", "tmp", "kindling"}, top) && rest != "" {
+			t.Errorf("%s is in it", name)
+		}
+	}
+	if got := g.read("external/repo/base.tar"); got != "(none)" {
+		t.Error("what was to be packed is still there")
+	}
+
+	g.write("bin/tar", "#!/bin/sh\nexit 1\n") // a tree that makes one itself, or a second run
+	if out, err := g.run(setupRepo, ""); err != nil || !strings.Contains(out, "there already") {
+		t.Errorf("a second time: %v\n%s", err, out)
+	}
+}
+
+// What was cut short is made anew.
+func TestSetupRepoCut(t *testing.T) {
+	g := newBase(t)
+	g.write("external/repo/base.tar", "cut")
+	g.write(baseTarball, "cut")
+	if out, err := g.run(setupRepo, ""); err != nil || !slices.Contains(g.packed(), "usr/bin/tool") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Whatever goes wrong with it, the bootstrap goes on without a base tarball.
+func TestSetupRepoFails(t *testing.T) {
+	for program, script := range map[string]string{
+		"tar":   "#!/bin/sh\necho cut >\"$2\"\nexit 2\n",
+		"bzip2": "#!/bin/sh\necho cut >\"$2\".bz2\nexit 1\n",
+	} {
+		g := newBase(t)
+		g.write("bin/"+program, script)
+		out, err := g.run(setupRepo, "")
+		if err != nil || !strings.Contains(out, "base.tar.bz2 is left out") {
+			t.Errorf("%s: %v\n%s", program, err, out)
+		}
+		if g.read(baseTarball) != "(none)" || g.read("external/repo/base.tar") != "(none)" {
+			t.Errorf("%s: something half-done is left", program)
+		}
+	}
+}
+
+func TestUpdateChecksums(t *testing.T) {
+	const script = "steps/improve/update_checksums.sh"
+	g := newGuest(t)
+	for _, name := range []string{"base.tar.bz2", "database.tar.bz2", "make-3.82_0.tar.bz2"} {
+		g.write("external/repo/"+name, name)
+	}
+	g.write("steps/improve/update_checksums-tree.sh", "cd "+g.path("external/repo")+"\nsha256sum -- * | tee \"${SRCDIR}/SHA256SUMS.pkgs\"\n")
+	out, err := g.run(script, "SRCDIR="+g.path("steps"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var names []string
+	for line := range strings.Lines(g.read("steps/SHA256SUMS.pkgs")) {
+		names = append(names, strings.Fields(line)[1])
+	}
+	if diff := cmp.Diff([]string{"database.tar.bz2", "make-3.82_0.tar.bz2"}, names); diff != "" {
+		t.Errorf("packages (-want +got):\n%s", diff)
 	}
 }
 

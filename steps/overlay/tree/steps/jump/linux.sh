@@ -25,21 +25,13 @@ if [ -e /kindling/init ]; then
     chmod 755 /init
 fi
 
-# kexec-linux writes kernel and initramfs one after the other, behind two numbers of four bytes, and does not notice
-# when the ramdisk ends before they do. So they are measured first, against the size that the tree gives that ramdisk.
-kexec-linux() {
-    local window kernel initramfs file total
-    window=$(sed -n 's/.*kexec_size=\([0-9][0-9]*\).*/\1/p' /steps/jump/fiwix.sh | sed -n 1p)
-    if [ -z "${window}" ]; then
-        echo "kindling: no kexec_size in /steps/jump/fiwix.sh to hold kernel and initramfs against"
-        return 1
-    fi
-    window=$((window * 1024))
-    kernel=$(wc -c < "$2")
-    file=$3
+# Set initramfs to the size of what kexec-linux would take for one: a file, or behind a "!" a command that writes it. Set
+# file to what kexec-linux shall take in its place.
+kindling_measure() {
+    file=$1
     case "${file}" in
     !*)
-        # The initramfs is what a command writes. Keep it if there is room, otherwise only count it.
+        # Keep what the command writes if there is room, otherwise only count it.
         if bash -c "${file#?}" > /kindling.initramfs; then
             file=/kindling.initramfs
             initramfs=$(wc -c < "${file}")
@@ -52,7 +44,41 @@ kexec-linux() {
         initramfs=$(wc -c < "${file}")
         ;;
     esac
+}
+
+# Leave out the base tarball, also in the lists of names that the command reads.
+kindling_drop_base() {
+    local word
+    rm -f "${kindling_base}"
+    for word in $1; do
+        if [ -f "${word}" ] && grep -q "${kindling_base}" "${word}"; then
+            sed "\\|${kindling_base}|d" "${word}" > /kindling.list
+            cat /kindling.list > "${word}"
+            rm /kindling.list
+        fi
+    done
+}
+
+# kexec-linux writes kernel and initramfs one after the other, behind two numbers of four bytes, and does not notice
+# when the ramdisk ends before they do. So they are measured first, against the size that the tree gives that ramdisk.
+kexec-linux() {
+    local window kernel initramfs file total
+    window=$(sed -n 's/.*kexec_size=\([0-9][0-9]*\).*/\1/p' /steps/jump/fiwix.sh | sed -n 1p)
+    if [ -z "${window}" ]; then
+        echo "kindling: no kexec_size in /steps/jump/fiwix.sh to hold kernel and initramfs against"
+        return 1
+    fi
+    window=$((window * 1024))
+    kernel=$(wc -c < "$2")
+    kindling_measure "$3"
     total=$((kernel + initramfs + 8))
+    if [ "${total}" -gt "${window}" ] && [ -e "${kindling_base}" ]; then
+        echo "kindling: kernel and initramfs exceed the kexec window by $((total - window)) bytes with" \
+            "${kindling_base} ($(($(wc -c < "${kindling_base}"))) bytes): it is left out"
+        kindling_drop_base "${3#?}"
+        kindling_measure "$3"
+        total=$((kernel + initramfs + 8))
+    fi
     echo "kindling: kexec window: kernel $((kernel)) + initramfs $((initramfs)) + 8 = ${total} of ${window} bytes"
     if [ "${total}" -gt "${window}" ]; then
         echo "kindling: kernel and initramfs exceed the kexec window by $((total - window)) bytes, no jump"
@@ -61,5 +87,6 @@ kexec-linux() {
     command kexec-linux "$1" "$2" "${file}"
 }
 
+kindling_base=/external/repo/base.tar.bz2
 # shellcheck source=/dev/null
 . /steps/jump/linux-tree.sh
