@@ -110,6 +110,25 @@ func TestPlanBaseTarball(t *testing.T) {
 	}
 }
 
+// The first console opens in the first bash, before Linux, where there is somebody at a machine of its own.
+func TestPlanConsole(t *testing.T) {
+	tree := smallTree(t)
+	for args, want := range map[string]string{
+		"-q -i": "early-bash on fiwix", "-b -i": "early-bash on fiwix", "-q -i -qk plan_test.go": "early-bash on linux-early",
+		"-q": "", "-b": "", "-q -qk plan_test.go": "", "-c -i": "", "-bw -i": "", "-c": "",
+	} {
+		var got []string
+		for _, s := range planJSON(t, append([]string{"--tree", tree}, strings.Fields(args)...)...).Steps {
+			if s.Name == "open_console" {
+				got = append(got, s.Family+" on "+s.Kernel)
+			}
+		}
+		if first := append(got, "")[0]; first != want {
+			t.Errorf("%s: consoles %q, want %q first", args, got, want)
+		}
+	}
+}
+
 // window is what of the kexec window is used.
 func window(t *testing.T, v planview.View) int64 {
 	t.Helper()
