@@ -43,17 +43,15 @@ const (
 
 // FS is an open filesystem. It may be used by several goroutines if its reader may.
 type FS struct {
-	r            io.ReaderAt
-	blockSize    int64
-	blocks       uint64
-	inodes       uint32
-	perGroup     uint32 // inodes in a group
-	inodeSize    int64
-	descSize     int64
-	firstBlock   int64 // the one that holds the superblock
-	incompat     uint32
-	superRO      uint32
-	mountDefault uint32
+	r          io.ReaderAt
+	blockSize  int64
+	blocks     uint64
+	inodes     uint32
+	perGroup   uint32 // inodes in a group
+	inodeSize  int64
+	descSize   int64
+	firstBlock int64 // the one that holds the superblock
+	incompat   uint32
 }
 
 // Open reads the superblock of the filesystem that begins at the reader's start.
@@ -70,7 +68,7 @@ func Open(r io.ReaderAt) (*FS, error) {
 	}
 	f := &FS{
 		r: r, inodes: le32(sb, 0), blocks: uint64(le32(sb, 4)), perGroup: le32(sb, 0x28), firstBlock: int64(le32(sb, 0x14)),
-		inodeSize: 128, descSize: 32, incompat: le32(sb, 0x60), superRO: le32(sb, 0x64), mountDefault: le32(sb, 0x100),
+		inodeSize: 128, descSize: 32, incompat: le32(sb, 0x60),
 	}
 	log := le32(sb, 0x18)
 	if log > 6 {

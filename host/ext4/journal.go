@@ -1,0 +1,402 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package ext4
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+// The journal (Linux, Documentation/filesystems/ext4/journal.rst; big-endian, unlike everything else): a superblock,
+// then a ring of transactions. One is descriptor blocks with tags, each tag's block behind them in order, revoke blocks,
+// and a commit block; all of them carry the transaction's number.
+const (
+	journalMagic = 0xc03b3998
+
+	blockDescriptor = 1
+	blockCommit     = 2
+	blockSuperV2    = 4
+	blockRevoke     = 5
+
+	journal64Bit  = 0x2
+	journalCsumV2 = 0x8
+	journalCsumV3 = 0x10
+	journalKnown  = 0x1 | journal64Bit | journalCsumV2 | journalCsumV3
+
+	tagEscaped  = 1 // the block began with the journal's magic, which was zeroed
+	tagSameUUID = 2
+	tagLast     = 8
+
+	maxJournal = 1 << 20 // blocks
+)
+
+// Recovered gives the filesystem as it is once its journal is replayed; nothing is written. A filesystem that needs no
+// recovery is given as it is.
+func (f *FS) Recovered() (*FS, error) {
+	if !f.NeedsRecovery() {
+		return f, nil
+	}
+	l, err := f.openLog()
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	blocks, err := l.replay()
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	again, err := Open(&overlay{r: f.r, blockSize: f.blockSize, blocks: blocks})
+	if err != nil {
+		return nil, err
+	}
+	again.incompat &^= featureRecover
+	return again, nil
+}
+
+// WriteBack puts into place, through w, what Recovered has found in the journal, and marks the journal as empty. It
+// does nothing for a filesystem that needed no recovery.
+func (f *FS) WriteBack(w io.WriterAt) error {
+	o, ok := f.r.(*overlay)
+	if !ok {
+		return nil
+	}
+	block := make([]byte, f.blockSize)
+	for at := range o.blocks {
+		if _, err := o.ReadAt(block, int64(at)*f.blockSize); err != nil {
+			return err
+		}
+		if _, err := w.WriteAt(block, int64(at)*f.blockSize); err != nil {
+			return err
+		}
+	}
+	if err := f.emptyLog(w); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	sb := make([]byte, superSize)
+	if _, err := o.ReadAt(sb, superOffset); err != nil {
+		return err
+	}
+	const metadataCsum, checksumAt = 0x400, 0x3fc
+	binary.LittleEndian.PutUint32(sb[0x60:], le32(sb, 0x60)&^featureRecover)
+	if le32(sb, 0x64)&metadataCsum != 0 {
+		binary.LittleEndian.PutUint32(sb[checksumAt:], crc32c(^uint32(0), sb[:checksumAt]))
+	}
+	_, err := w.WriteAt(sb, superOffset)
+	return err
+}
+
+// emptyLog marks the journal as empty.
+func (f *FS) emptyLog(w io.WriterAt) error {
+	l, err := f.openLog()
+	if err != nil {
+		return err
+	}
+	if _, err := l.replay(); err != nil {
+		return err
+	}
+	const sequenceAt, startAt, checksumAt = 0x18, 0x1c, 0xfc
+	sb := l.super[:superSize]
+	binary.BigEndian.PutUint32(sb[sequenceAt:], l.end+1) // old transactions must never look like the next ones
+	binary.BigEndian.PutUint32(sb[startAt:], 0)
+	if l.features&(journalCsumV2|journalCsumV3) != 0 {
+		clear(sb[checksumAt : checksumAt+4])
+		binary.BigEndian.PutUint32(sb[checksumAt:], crc32c(^uint32(0), sb))
+	}
+	_, err = w.WriteAt(sb, int64(l.where[0])*f.blockSize)
+	return err
+}
+
+// overlay reads blocks from where the journal has them.
+type overlay struct {
+	r         io.ReaderAt
+	blockSize int64
+	blocks    map[uint64]logged
+}
+
+// logged is the newest copy of a block in the journal.
+type logged struct {
+	at      uint64 // block of the filesystem
+	escaped bool
+}
+
+// ReadAt implements io.ReaderAt.
+func (o *overlay) ReadAt(b []byte, offset int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		at := offset + int64(done)
+		inBlock := at % o.blockSize
+		piece := b[done:min(int64(len(b)), int64(done)+o.blockSize-inBlock)]
+		from := at
+		copied, found := o.blocks[uint64(at/o.blockSize)]
+		if found {
+			from = int64(copied.at)*o.blockSize + inBlock
+		}
+		n, err := o.r.ReadAt(piece, from)
+		if found && copied.escaped {
+			var magic [4]byte
+			binary.BigEndian.PutUint32(magic[:], journalMagic)
+			for i := inBlock; i < 4 && i-inBlock < int64(n); i++ {
+				piece[i-inBlock] = magic[i]
+			}
+		}
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// log is a journal that is being read.
+type log struct {
+	fs       *FS
+	super    []byte
+	where    []uint64 // block of the filesystem for each block of the journal
+	first    uint32
+	sequence uint32 // of the first transaction
+	end      uint32 // behind the last one, once it is replayed
+	start    uint32
+	features uint32
+	seed     uint32 // of its checksums
+}
+
+// openLog finds the journal and reads its superblock.
+func (f *FS) openLog() (*log, error) {
+	sb := make([]byte, superSize)
+	if _, err := f.r.ReadAt(sb, superOffset); err != nil {
+		return nil, err
+	}
+	n, err := f.inode(le32(sb, 0xe0))
+	if err != nil {
+		return nil, err
+	}
+	l := &log{fs: f, super: make([]byte, f.blockSize)}
+	blocks := n.size / f.blockSize
+	if blocks < 2 || blocks > maxJournal {
+		return nil, fmt.Errorf("%w: %d blocks", ErrCorrupt, blocks)
+	}
+	for b := uint64(0); b < uint64(blocks); {
+		r, err := f.locate(n, b)
+		if err != nil || r.hole {
+			return nil, errors.Join(fmt.Errorf("%w: block %d is nowhere", ErrCorrupt, b), err)
+		}
+		for ; b < r.first+r.count && b < uint64(blocks); b++ {
+			l.where = append(l.where, r.at+b-r.first)
+		}
+	}
+	return l, l.readSuper()
+}
+
+func (l *log) readSuper() error {
+	if err := l.fs.read(l.super, l.where[0], 0); err != nil {
+		return err
+	}
+	be := binary.BigEndian
+	size, length := be.Uint32(l.super[0x0c:]), be.Uint32(l.super[0x10:])
+	l.first, l.sequence, l.start = be.Uint32(l.super[0x14:]), be.Uint32(l.super[0x18:]), be.Uint32(l.super[0x1c:])
+	l.features = be.Uint32(l.super[0x28:])
+	l.seed = crc32c(^uint32(0), l.super[0x30:0x40])
+	switch {
+	case be.Uint32(l.super) != journalMagic || be.Uint32(l.super[4:]) != blockSuperV2:
+		return fmt.Errorf("%w: no superblock", ErrCorrupt)
+	case int64(size) != l.fs.blockSize || int(length) > len(l.where) || length < 2 || l.first == 0 || l.first >= length || l.start >= length:
+		return fmt.Errorf("%w: superblock", ErrCorrupt)
+	case l.features&^journalKnown != 0:
+		return fmt.Errorf("%w: features %#x", ErrUnsupported, l.features)
+	}
+	l.where = l.where[:length]
+	return nil
+}
+
+// replay gives for every block that complete transactions have changed, and not revoked since, its newest copy.
+func (l *log) replay() (map[uint64]logged, error) {
+	blocks := make(map[uint64]logged)
+	l.end = l.sequence
+	if l.start == 0 {
+		return blocks, nil
+	}
+	type written struct {
+		logged
+		block    uint64
+		sequence uint32
+	}
+	var all, open []written // open: of a transaction whose commit block has not come yet
+	revoked := make(map[uint64]uint32)
+	var revokes []uint64
+	at, sequence := l.start, l.sequence
+	raw := make([]byte, l.fs.blockSize)
+	for range l.where { // once around the ring at most
+		kind, err := l.record(raw, at, sequence)
+		if err != nil {
+			return nil, err
+		}
+		at = l.after(at)
+		switch kind {
+		case blockDescriptor:
+			for _, t := range l.tags(raw) {
+				if err := l.checkData(t, l.where[at], sequence); err != nil {
+					return nil, err
+				}
+				open = append(open, written{logged{l.where[at], t.escaped}, t.block, sequence})
+				at = l.after(at)
+			}
+		case blockRevoke:
+			revokes = append(revokes, l.revokes(raw)...)
+		case blockCommit:
+			all, open = append(all, open...), nil
+			for _, b := range revokes {
+				revoked[b] = sequence
+			}
+			revokes = nil
+			sequence++
+		default:
+			l.end = sequence
+			for _, w := range all {
+				if last, found := revoked[w.block]; !found || int32(w.sequence-last) > 0 {
+					blocks[w.block] = w.logged
+				}
+			}
+			return blocks, nil
+		}
+		if len(open) > len(l.where) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("%w: it has no end", ErrCorrupt)
+}
+
+// after is the block behind one, around the ring.
+func (l *log) after(at uint32) uint32 {
+	if at+1 >= uint32(len(l.where)) {
+		return l.first
+	}
+	return at + 1
+}
+
+// record reads a block of the log and gives its kind, 0 where the log ends: what is not of this transaction, or is not
+// whole, was not finished when the power went.
+func (l *log) record(raw []byte, at, sequence uint32) (uint32, error) {
+	if err := l.fs.read(raw, l.where[at], 0); err != nil {
+		return 0, err
+	}
+	be := binary.BigEndian
+	if be.Uint32(raw) != journalMagic || be.Uint32(raw[8:]) != sequence {
+		return 0, nil
+	}
+	kind := be.Uint32(raw[4:])
+	sumAt := len(raw) - 4
+	if kind == blockCommit {
+		sumAt = 0x10
+	}
+	if l.features&(journalCsumV2|journalCsumV3) == 0 {
+		return kind, nil
+	}
+	want := be.Uint32(raw[sumAt:])
+	sum := crc32c(l.seed, raw[:sumAt])
+	sum = crc32c(sum, make([]byte, 4))
+	if crc32c(sum, raw[sumAt+4:]) != want {
+		return 0, nil
+	}
+	return kind, nil
+}
+
+// tag says which block of the filesystem a logged block is.
+type tag struct {
+	block    uint64
+	escaped  bool
+	checksum uint32
+}
+
+// tags reads the tags of a descriptor block.
+func (l *log) tags(raw []byte) []tag {
+	be := binary.BigEndian
+	size, end := 8, len(raw)
+	switch {
+	case l.features&journalCsumV3 != 0:
+		size = 16
+	case l.features&journalCsumV2 != 0:
+		size += 2
+	}
+	if l.features&(journalCsumV2|journalCsumV3) != 0 {
+		end -= 4
+	}
+	if l.features&(journalCsumV3|journal64Bit) == journal64Bit {
+		size += 4
+	}
+	var tags []tag
+	for at := 12; at+size <= end; {
+		t := tag{block: uint64(be.Uint32(raw[at:]))}
+		var flags uint32
+		if l.features&journalCsumV3 != 0 {
+			flags, t.checksum = be.Uint32(raw[at+4:]), be.Uint32(raw[at+12:])
+		} else {
+			flags, t.checksum = uint32(be.Uint16(raw[at+6:])), uint32(be.Uint16(raw[at+4:]))
+		}
+		if l.features&journal64Bit != 0 {
+			t.block |= uint64(be.Uint32(raw[at+8:])) << 32
+		}
+		t.escaped = flags&tagEscaped != 0
+		tags = append(tags, t)
+		if at += size; flags&tagSameUUID == 0 {
+			at += 16
+		}
+		if flags&tagLast != 0 {
+			break
+		}
+	}
+	return tags
+}
+
+// checkData holds a logged block against its tag.
+func (l *log) checkData(t tag, at uint64, sequence uint32) error {
+	if t.block >= l.fs.blocks {
+		return fmt.Errorf("%w: block %d of %d", ErrCorrupt, t.block, l.fs.blocks)
+	}
+	if l.features&(journalCsumV2|journalCsumV3) == 0 {
+		return nil
+	}
+	raw := make([]byte, l.fs.blockSize)
+	if err := l.fs.read(raw, at, 0); err != nil {
+		return err
+	}
+	sum := crc32c(crc32c(l.seed, binary.BigEndian.AppendUint32(nil, sequence)), raw)
+	if l.features&journalCsumV3 == 0 {
+		sum &= 0xffff
+	}
+	if sum != t.checksum {
+		return fmt.Errorf("%w: block %d has a wrong checksum", ErrCorrupt, t.block)
+	}
+	return nil
+}
+
+// revokes reads a revoke block: blocks whose copies in this and earlier transactions are void.
+func (l *log) revokes(raw []byte) []uint64 {
+	be := binary.BigEndian
+	end := min(int(be.Uint32(raw[12:])), len(raw))
+	in := bytes.NewReader(raw[16:max(16, end)])
+	var out []uint64
+	for {
+		var wide uint64
+		var narrow uint32
+		var err error
+		if l.features&journal64Bit != 0 {
+			err = binary.Read(in, be, &wide)
+		} else {
+			err = binary.Read(in, be, &narrow)
+			wide = uint64(narrow)
+		}
+		if err != nil {
+			return out
+		}
+		out = append(out, wide)
+	}
+}
+
+// crc32c is the checksum of ext4 and its journal: without the inversions that hash/crc32 has at both ends.
+func crc32c(seed uint32, b []byte) uint32 {
+	return ^crc32.Update(^seed, crc32.MakeTable(crc32.Castagnoli), b)
+}
