@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package diskimage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"kindling/internal/event"
+)
+
+// device is the image as e2fsprogs name a filesystem inside a file. The path goes through a link, because theirs must
+// not hold a "?".
+func (i *Image) device() (string, error) {
+	abs, err := filepath.Abs(i.path)
+	if err != nil {
+		return "", err
+	}
+	link := filepath.Join(i.temp, "link")
+	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	if err := os.Symlink(abs, link); err != nil {
+		return "", err
+	}
+	if i.Partition.Offset == 0 {
+		return link, nil
+	}
+	return link + "?offset=" + strconv.FormatInt(i.Partition.Offset, 10), nil
+}
+
+// run runs a program of a Debian package. Its last words stand in the error.
+func run(ctx context.Context, name, pkg string, args ...string) error {
+	_, err := output(ctx, name, pkg, nil, args...)
+	return err
+}
+
+// output runs a program and gives what it prints to both its outputs, at most 1 MiB.
+func output(ctx context.Context, name, pkg string, stdin io.Reader, args ...string) (string, error) {
+	path, err := lookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s: install it with 'apt-get install %s'", ErrProgram, name, pkg)
+	}
+	said := &limited{limit: 1 << 20}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, said, said
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if err != nil {
+		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+		return said.String(), fmt.Errorf("%s: %w: %s", name, err, event.Clean(lines[len(lines)-1]))
+	}
+	return said.String(), nil
+}
+
+// lookPath finds a program where an ordinary user's PATH often does not lead.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	return path, err
+}
+
+// limited keeps the first bytes that it is given.
+type limited struct {
+	bytes.Buffer
+	limit int
+}
+
+// Write implements io.Writer.
+func (l *limited) Write(b []byte) (int, error) {
+	l.Buffer.Write(b[:min(len(b), max(0, l.limit-l.Len()))])
+	return len(b), nil
+}
