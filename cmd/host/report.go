@@ -51,7 +51,11 @@ func (c *reportCmd) Run(s streams) error {
 	}
 	defer root.Close()
 	var page bytes.Buffer
-	source := reportpage.Source{Report: doc, Run: root.FS(), Name: filepath.Base(dir.Path()) + "/report.json"}
+	name := dir.Path()
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target // which run "latest" was
+	}
+	source := reportpage.Source{Report: doc, Run: root.FS(), Name: filepath.Base(name) + "/report.json"}
 	if err := reportpage.Render(&page, source); err != nil {
 		return err
 	}
