@@ -65,15 +65,19 @@ func files(t *testing.T, dir string) map[string]string {
 	return sums
 }
 
-// TestRelease makes two releases of one commit, in other places, time zones and languages: the same bytes. What is in
-// them is what they say, and the package works where it is unpacked.
+// maxAgent is how large the agent may be, in bytes: early media have to hold it.
+const maxAgent = 5 << 20
+
+// TestRelease makes two releases of one commit, in other places, time zones and languages, with nothing shared between
+// them: the same bytes. What is in them is what they say, and the package works where it is unpacked.
 func TestRelease(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dist := release(t, root, "one")
-	first, second := files(t, dist), files(t, release(t, root, "another place", "TZ=Asia/Tokyo", "LANG=de_DE.UTF-8", "GOFLAGS=-v"))
+	first, second := files(t, dist), files(t, release(t, root, "another place", "TZ=Asia/Tokyo", "LANG=de_DE.UTF-8",
+		"GOFLAGS=-v", "GOCACHE="+t.TempDir())) // from nothing, so that no cached object hides a path
 	var names []string
 	for name, sum := range first {
 		names = append(names, name)
@@ -95,6 +99,14 @@ func TestRelease(t *testing.T) {
 		if out := command(t, dist, nil, "go", "version", "-m", name); !strings.Contains(out, "CGO_ENABLED=0") {
 			t.Errorf("%s: %s", name, out)
 		}
+		data, err := os.ReadFile(filepath.Join(dist, name))
+		if err != nil || bytes.Contains(data, []byte(filepath.Dir(dist)+"/")) {
+			t.Errorf("%s contains the path of its source: %v", name, err)
+		}
+		if name == "kindling-init-386" && len(data) > maxAgent {
+			t.Errorf("%s has %d bytes, at most %d are allowed", name, len(data), maxAgent)
+		}
+		t.Logf("%s: %d bytes", name, len(data))
 	}
 	checkPackage(t, filepath.Join(dist, names[5]), first)
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The Kindling authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package repo checks promises about the project as a whole: what the programs are made of, and that building them
+// Package repo checks promises about the project as a whole: what the programs are made of, and that making a release
 // twice gives the same bytes.
 package repo
 
@@ -73,49 +73,6 @@ func TestDependencies(t *testing.T) {
 				t.Errorf("%s contains %s", tt.program, deps[i])
 			}
 		}
-	}
-}
-
-// Two builds, in folders of different names and with nothing shared between them, give the same bytes; and the agent
-// stays small enough for early media.
-func TestDoubleBuild(t *testing.T) {
-	const maxAgent = 5 << 20
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	elsewhere := filepath.Join(t.TempDir(), "another place")
-	copySource(t, root, elsewhere)
-	for _, b := range []struct {
-		program string
-		env     []string
-		max     int
-	}{
-		{"./cmd/init", agentEnv(), maxAgent},
-		{"./cmd/host", []string{"CGO_ENABLED=0"}, 0},
-	} {
-		var built [2][]byte
-		for i, dir := range []string{root, elsewhere} {
-			env := b.env
-			if i == 1 { // from nothing, so that no cached object hides a path
-				env = append(slices.Clone(env), "GOCACHE="+filepath.Join(elsewhere, ".cache"))
-			}
-			out := filepath.Join(t.TempDir(), "program")
-			goCommand(t, dir, env, "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w -buildid=", "-o", out, b.program)
-			if built[i], err = os.ReadFile(out); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !bytes.Equal(built[0], built[1]) {
-			t.Errorf("%s differs between two builds", b.program)
-		}
-		if bytes.Contains(built[0], []byte(root+"/")) {
-			t.Errorf("%s contains the path of its source", b.program)
-		}
-		if b.max > 0 && len(built[0]) > b.max {
-			t.Errorf("%s has %d bytes, at most %d are allowed", b.program, len(built[0]), b.max)
-		}
-		t.Logf("%s: %d bytes", b.program, len(built[0]))
 	}
 }
 
