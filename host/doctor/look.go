@@ -172,6 +172,7 @@ func fetchTools() []tool {
 
 func verbTools() []tool {
 	return []tool{
+		{"qemu-img", "qemu-utils", "run --from, to start from a checkpoint"},
 		{"mke2fs", "e2fsprogs", "assemble and run --tree, for a disk with a filesystem (--repo, --kernel)"},
 		{"mount", "mount", "assemble and run --tree --tmpfs"},
 		{"chroot", "coreutils", "run --tree --chroot"},

@@ -51,6 +51,7 @@ func failed() Source {
 				{Number: 1, ID: "001-build-a", Name: "build: a", Status: "ok", Start: seconds(10), Duration: seconds(30)},
 				{Number: 2, ID: "002-build-b", Name: "build: b " + hostile, Status: "failed", Exit: 1, Start: seconds(41),
 					Duration: seconds(2)},
+				{Number: 3, Name: "build: s", Status: "skipped", Exit: 9, Start: seconds(44), Duration: seconds(3)},
 				{ID: "x", Name: "improve: c", Status: "start", Start: seconds(50), Duration: seconds(50)},
 			},
 			Media: []report.Medium{
@@ -239,7 +240,7 @@ func TestFailed(t *testing.T) {
 		"failure": {"cc -o b b.c\n", "<script>alert(1)</script>", "‹ESC›[31mred‹BEL›‹U+202E›", "�‹NUL› end", "steps/002-build-b.log"},
 		"media":   {"1\u202f090\u202f000\u202f000 bytes", strings.Repeat("ab", 32), "none: the guest writes to it"},
 		"budgets": {"fiwix: bytes of its ramdisk", "over", "1.4 GiB", "not known"},
-		"steps":   {"failed, exit status 1", "no end", "build: a"},
+		"steps":   {"failed, exit status 1", "no end", "build: a", "skipped by hand, exit status 9"},
 		"made-with": {"7.2 <script>", "kindling run --variant '<script>", "qemu-system-x86_64 '<script>",
 			"tcc:i386 0.9.27", strings.Repeat("cd", 32)},
 		"notes": {"running under TCG"},

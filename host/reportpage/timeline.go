@@ -63,7 +63,7 @@ func newTimeline(r report.Report, classes map[string]string) *timeline {
 
 func stepClass(s report.Step) string {
 	switch s.Status {
-	case "failed":
+	case "failed", "skipped":
 		return "k-failed"
 	case "start":
 		return "k-open"

@@ -144,13 +144,19 @@ func verdict(r report.Result) (text, class string) {
 }
 
 func stepCount(r report.Report) string {
-	done := 0
+	done, skipped := 0, 0
 	for _, s := range r.Steps {
-		if s.Status == "ok" {
+		switch s.Status {
+		case "ok":
 			done++
+		case "skipped":
+			skipped++
 		}
 	}
 	text := fmt.Sprintf("%d of %d ran well", done, len(r.Steps))
+	if skipped > 0 {
+		text += fmt.Sprintf(", %d skipped by hand", skipped)
+	}
 	if r.Planned > 0 {
 		text += fmt.Sprintf(", %d planned", r.Planned)
 	}
@@ -189,6 +195,8 @@ func stepRows(steps []report.Step) []stepRow {
 			row.Class, row.Status = "failed", fmt.Sprintf("failed, exit status %d", s.Exit)
 		case "start":
 			row.Class, row.Status = "open", "no end"
+		case "skipped":
+			row.Class, row.Status = "open", fmt.Sprintf("skipped by hand, exit status %d", s.Exit)
 		}
 		rows = append(rows, row)
 	}
