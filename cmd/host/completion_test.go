@@ -4,13 +4,17 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -48,24 +52,28 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// inShell runs a script in a shell, with kindling in PATH, in a folder with one file.
-func inShell(t *testing.T, shell, script string, args ...string) []string {
+// withKindling is a folder with one file, and an environment with kindling in PATH.
+func withKindling(t *testing.T) (dir string, env []string) {
 	t.Helper()
-	program := needs(t, shell)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
 	if err := os.Symlink(self, filepath.Join(dir, "kindling")); err != nil { // TestMain: by this name it is the program
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "image.img"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, append(args, script)...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	return dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "TERM=dumb")
+}
+
+// inShell runs a script in a shell, with kindling in PATH, in a folder with one file.
+func inShell(t *testing.T, shell, script string, args ...string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), needs(t, shell), append(args, script)...)
+	cmd.Dir, cmd.Env = withKindling(t)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -98,6 +106,31 @@ complete -p kindling | grep -q -- '-o bashdefault -o default -F _kindling' || ex
 		if diff := cmp.Diff(strings.Fields(want), inShell(t, "bash", tab+line, "--norc", "-c")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", line, diff)
 		}
+	}
+}
+
+// TestTab types into a bash on a terminal, Tab key and all.
+func TestTab(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), needs(t, "bash"), "--norc", "--noprofile", "-i")
+	cmd.Dir, cmd.Env = withKindling(t)
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = terminal.Close()
+		_ = cmd.Wait() // a closed terminal ends it
+	}()
+	const typed = "source <(kindling completion bash)\nkindling vers\t | sed s/^/RESULT:/; exit\n"
+	if _, err := terminal.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := io.ReadAll(terminal)
+	if err != nil && !errors.Is(err, syscall.EIO) { // which is how a terminal ends
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(shown), "RESULT:kindling ") {
+		t.Errorf("the terminal shows %q", shown)
 	}
 }
 
