@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"kindling/host/checkpoint"
+	"kindling/host/estimate"
 	"kindling/host/mirror"
 	"kindling/host/options"
 	"kindling/host/progress"
@@ -309,7 +310,7 @@ func (r *run) boot(ctx context.Context, m machine) error {
 	if err != nil {
 		return errors.Join(usageError("%s", err), r.discard())
 	}
-	display := progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"))
+	display := progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"), r.estimate(m))
 	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now()}
 	stopKeeping := r.keepCheckpoints(ctx, m, &supervised)
 	verdict := watch.Supervise(ctx, supervised)
@@ -323,6 +324,11 @@ func (r *run) boot(ctx context.Context, m machine) error {
 		return nil
 	}
 	return &exitError{verdict.ExitStatus(), verdict.String() + "; report: " + r.dir.Report()}
+}
+
+// estimate says how long the run will still take, from the runs beside it that were like it.
+func (r *run) estimate(m machine) progress.Estimate {
+	return estimate.Load(filepath.Dir(r.dir.Path()), r.label, string(m.accel)).Left
 }
 
 // report is what is known of the run before it begins.

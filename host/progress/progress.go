@@ -31,14 +31,17 @@ type Display interface {
 	Close()
 }
 
+// Estimate says how long a run will still take, if anybody knows.
+type Estimate func(watch.View) (left time.Duration, ok bool)
+
 // For chooses the display for a file: JSON lines if asked for, live if it is a terminal that can be steered, plain
-// lines otherwise. termName is the value of TERM.
-func For(out *os.File, asJSON bool, termName string) Display {
+// lines otherwise. termName is the value of TERM; left may be nil.
+func For(out *os.File, asJSON bool, termName string, left Estimate) Display {
 	switch {
 	case asJSON:
 		return NewJSON(out)
 	case term.IsTerminal(int(out.Fd())) && termName != "dumb" && termName != "":
-		return NewTerminal(out)
+		return NewTerminal(out, left)
 	}
 	return NewPlain(out)
 }

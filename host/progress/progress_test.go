@@ -283,13 +283,13 @@ func rendered(text string) string {
 
 func TestTerminal(t *testing.T) {
 	s := newScreen(t, 60)
-	d := For(s.tty, false, "xterm")
+	d := For(s.tty, false, "xterm", nil)
 	if _, ok := d.(*Terminal); !ok {
 		t.Fatalf("%T on a terminal", d)
 	}
 	v := watch.View{
 		Elapsed: 72 * sec, Phase: "linux-disk", PhaseElapsed: 30 * sec,
-		Step: "x", StepName: "build: d", StepNumber: 4, Steps: 8, StepsDone: 3, StepElapsed: 5 * sec, LogLine: "cc " + strings.Repeat("ö日", 50), Marks: marks[:2],
+		Step: "x", StepName: "build: d", StepNumber: 4, Steps: 8, StepsDone: 3, StepElapsed: 5 * sec, LogTail: []string{"cc " + strings.Repeat("ö日", 50)}, Marks: marks[:2],
 	}
 	d.Update(v)
 	s.waitFor(t, "| cc ")
@@ -313,7 +313,7 @@ func TestTerminal(t *testing.T) {
 // TestTerminalRows looks at the lines that change in place, at several widths.
 func TestTerminalRows(t *testing.T) {
 	v := watch.View{
-		Elapsed: 10 * sec, Phase: "start", PhaseElapsed: 10 * sec, Steps: 4, StepsDone: 1, LogLine: "日本語 text",
+		Elapsed: 10 * sec, Phase: "start", PhaseElapsed: 10 * sec, Steps: 4, StepsDone: 1, LogTail: []string{"日本語 text"},
 	}
 	running := v
 	running.Step, running.StepName = "x", "build: x"
@@ -321,6 +321,11 @@ func TestTerminalRows(t *testing.T) {
 	importing.Import = watch.Import{Name: "root filesystem", Done: 2 << 30}
 	over := v
 	over.Import = watch.Import{Name: "n", Done: 9, Total: 3}
+	fast := v
+	fast.Import = watch.Import{Name: "n", Done: 3 << 20, Total: 6 << 20, Rate: 3 << 19}
+	hour := func(watch.View) (time.Duration, bool) { return time.Hour, true }
+	unknown := func(watch.View) (time.Duration, bool) { return time.Hour, false }
+	newest := func(v watch.View, _ int) string { return logRow(v, 0) }
 	tests := []struct {
 		name  string
 		row   func(watch.View, int) string
@@ -328,17 +333,20 @@ func TestTerminalRows(t *testing.T) {
 		width int
 		want  string
 	}{
-		{"phase", phaseRow, v, 80, "start 10.0 s"},
+		{"phase", (&Terminal{}).phaseRow, v, 80, "start 10.0 s"},
 		{"steps", workRow, v, 60, "[=====               ] 1 of 4 steps"},
 		{"steps, narrow", workRow, v, 10, " 1 of 4 ste"},
 		{"running, no number", workRow, running, 30, "[==        ]  build: x 0.0 s"},
 		{"import of unknown size", workRow, importing, 80, "2.0 GiB root filesystem"},
 		{"import beyond its size", workRow, over, 15, "[=====] 9 B of…"},
-		{"log", logRow, v, 80, "| 日本語 text"},
-		{"log, cut", logRow, v, 6, "| 日…"},
+		{"import with a rate", workRow, fast, 80, "[=============             ] 3.0 MiB of 6.0 MiB (1.5 MiB/s) n"},
+		{"phase with an estimate", (&Terminal{left: hour}).phaseRow, v, 80, "start 10.0 s · about 1h00m left"},
+		{"phase of nobody's experience", (&Terminal{left: unknown}).phaseRow, v, 80, "start 10.0 s"},
+		{"log", newest, v, 80, "| 日本語 text"},
+		{"log, cut", newest, v, 6, "| 日…"},
 		{"nothing to say", workRow, watch.View{}, 80, ""},
-		{"no log", logRow, watch.View{}, 80, ""},
-		{"no room", logRow, v, 0, ""},
+		{"no log", newest, watch.View{}, 80, ""},
+		{"no room", newest, v, 0, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -356,7 +364,7 @@ func TestTerminalRows(t *testing.T) {
 // TestTerminalClosed closes the terminal in the middle of a run.
 func TestTerminalClosed(t *testing.T) {
 	s := newScreen(t, 80)
-	d := NewTerminal(s.tty)
+	d := NewTerminal(s.tty, nil)
 	d.Update(watch.View{Phase: "init", Marks: marks[:1]})
 	s.waitFor(t, "init")
 	if err := s.ptmx.Close(); err != nil {
@@ -381,17 +389,17 @@ func TestTerminalStopped(t *testing.T) {
 	if err := pty.Setsize(ptmx, &pty.Winsize{Rows: 25, Cols: 80}); err != nil {
 		t.Fatal(err)
 	}
-	d := NewTerminal(tty)
+	d := NewTerminal(tty, nil)
 	many := make([]watch.Mark, 5000)
 	for i := range many {
 		many[i] = watch.Mark{Kind: watch.MarkNote, Text: strings.Repeat("x", 70)}
 	}
 	within(t, closePatience+2*sec, "going on", func() {
 		for i := range many {
-			d.Update(watch.View{LogLine: "x", Marks: many[:i]})
+			d.Update(watch.View{LogTail: []string{"x"}, Marks: many[:i]})
 		}
 		time.Sleep(300 * time.Millisecond)
-		d.Update(watch.View{LogLine: "x", Marks: many})
+		d.Update(watch.View{LogTail: []string{"x"}, Marks: many})
 		d.Close()
 	})
 }
@@ -403,17 +411,17 @@ func TestFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = file.Close() })
-	if d, ok := For(file, false, "xterm").(*Plain); !ok {
+	if d, ok := For(file, false, "xterm", nil).(*Plain); !ok {
 		t.Errorf("%T for a file", d)
 	} else {
 		d.Close()
 	}
-	if d, ok := For(s.tty, false, "dumb").(*Plain); !ok {
+	if d, ok := For(s.tty, false, "dumb", nil).(*Plain); !ok {
 		t.Errorf("%T for a dumb terminal", d)
 	} else {
 		d.Close()
 	}
-	if d, ok := For(s.tty, true, "xterm").(*JSON); !ok {
+	if d, ok := For(s.tty, true, "xterm", nil).(*JSON); !ok {
 		t.Errorf("%T for a program", d)
 	} else {
 		d.Close()

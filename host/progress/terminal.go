@@ -13,6 +13,7 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 
 	"kindling/host/watch"
 	"kindling/internal/event"
@@ -24,9 +25,16 @@ const silentAfter = 10 * time.Second
 // barWidth is the widest a progress bar is drawn, in columns.
 const barWidth = 30
 
-// Terminal is the live view: marks scroll by, below them stand three lines that change in place: phase and time, steps
-// (or an import) with a bar, the newest line of the log.
+// logRows is how many lines of output the live view shows where there is room for them.
+const logRows = 4
+
+// roomyTerminal is the number of lines from which on there is.
+const roomyTerminal = 16
+
+// Terminal is the live view: marks scroll by, below them stand lines that change in place: phase, time and estimate, steps
+// (or an import) with a bar, the newest lines of the log.
 type Terminal struct {
+	left    Estimate
 	pump    *pump
 	area    *mpb.Progress
 	rows    []*mpb.Bar
@@ -34,12 +42,18 @@ type Terminal struct {
 	printed int
 }
 
-// NewTerminal starts a live view on a terminal.
-func NewTerminal(out *os.File) *Terminal {
-	t := &Terminal{area: mpb.New(mpb.WithOutput(out), mpb.WithRefreshRate(100*time.Millisecond))}
+// NewTerminal starts a live view on a terminal. left may be nil.
+func NewTerminal(out *os.File, left Estimate) *Terminal {
+	t := &Terminal{left: left, area: mpb.New(mpb.WithOutput(out), mpb.WithRefreshRate(100*time.Millisecond))}
 	t.view.Store(&watch.View{})
-	for _, line := range []func(watch.View, int) string{phaseRow, workRow, logRow} {
-		t.addRow(line)
+	t.addRow(t.phaseRow)
+	t.addRow(workRow)
+	rows := 1
+	if _, height, err := term.GetSize(int(out.Fd())); err == nil && height >= roomyTerminal {
+		rows = logRows
+	}
+	for i := range rows {
+		t.addRow(func(v watch.View, _ int) string { return logRow(v, rows-1-i) })
 	}
 	t.pump = startPump(0, t.show, func(event.Event) {}, t.finish)
 	return t
@@ -87,8 +101,20 @@ func (t *Terminal) finish() {
 	t.area.Wait()
 }
 
-// phaseRow is "kernel 3.2 s · 12.4 s in all".
-func phaseRow(v watch.View, _ int) string {
+// phaseRow is phaseText with what is left.
+func (t *Terminal) phaseRow(v watch.View, _ int) string {
+	text := phaseText(v)
+	if t.left == nil || v.Waiting != "" {
+		return text
+	}
+	if left, ok := t.left(v); ok {
+		text += fmt.Sprintf(" · about %s left", seconds(left.Round(time.Second)))
+	}
+	return text
+}
+
+// phaseText is "kernel 3.2 s · 12.4 s in all".
+func phaseText(v watch.View) string {
 	text := fmt.Sprintf("%s %s", v.Phase, seconds(v.PhaseElapsed))
 	if v.Elapsed != v.PhaseElapsed {
 		text += fmt.Sprintf(" · %s in all", seconds(v.Elapsed))
@@ -106,10 +132,10 @@ func phaseRow(v watch.View, _ int) string {
 func workRow(v watch.View, width int) string {
 	switch {
 	case v.Import.Name != "" && v.Import.Total == 0:
-		return fmt.Sprintf("%s %s", size(v.Import.Done), v.Import.Name)
+		return fmt.Sprintf("%s%s %s", size(v.Import.Done), rate(v.Import), v.Import.Name)
 	case v.Import.Name != "":
-		return fmt.Sprintf("%s %s of %s %s", bar(v.Import.Done, v.Import.Total, width), size(v.Import.Done),
-			size(v.Import.Total), v.Import.Name)
+		return fmt.Sprintf("%s %s of %s%s %s", bar(v.Import.Done, v.Import.Total, width), size(v.Import.Done),
+			size(v.Import.Total), rate(v.Import), v.Import.Name)
 	case v.Step != "":
 		n := ""
 		if v.StepNumber > 0 {
@@ -126,8 +152,20 @@ func workRow(v watch.View, width int) string {
 	return ""
 }
 
-func logRow(v watch.View, _ int) string {
-	return prefixed("| ", v.LogLine)
+// rate is " (3.1 MiB/s)", nothing while it is not known.
+func rate(i watch.Import) string {
+	if i.Rate <= 0 {
+		return ""
+	}
+	return " (" + size(i.Rate) + "/s)"
+}
+
+// logRow is the line of output that came that many lines before the newest.
+func logRow(v watch.View, before int) string {
+	if i := len(v.LogTail) - 1 - before; i >= 0 {
+		return prefixed("| ", v.LogTail[i])
+	}
+	return ""
 }
 
 // bar draws how much of total is done; nothing when that is unknown or there is no room.

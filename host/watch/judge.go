@@ -6,6 +6,7 @@ package watch
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -20,11 +21,15 @@ const (
 	maxPhases = 500
 	maxNotes  = 100
 	maxPlan   = 1_000_000 // steps a plan may claim to have
+	maxTail   = 5         // lines of output in a View
 )
 
 // clockSlack is how much longer than by the host's clock a step may have taken by the guest's before the guest's is not
 // believed.
 const clockSlack = 2 * time.Second
+
+// minRateTime is how long something must have gone on before its speed is worth telling.
+const minRateTime = 2 * time.Second
 
 // cause is why a run is over, or nearly so.
 type cause int
@@ -75,8 +80,10 @@ type Judge struct {
 	before     int // steps finished before this boot
 	imports    Import
 	quarter    int64
-	importStep string // ID of the step that imports
-	logLine    string
+	importStep string    // ID of the step that imports
+	logTail    []string  // at most maxTail lines, each clipped
+	began      time.Time // of the import: when it was first heard of,
+	hadThen    int64     // and how many bytes it had by then
 
 	cause      cause
 	final      event.Event // the done event, when there was one
@@ -145,9 +152,9 @@ func (j *Judge) Event(now time.Time, e event.Event) {
 	case event.KindPayload:
 		j.payloadEvent(e)
 	case event.KindNet:
-		j.mark(Mark{Kind: MarkNet, Name: e.Name, Text: e.Text, Status: e.Status})
+		j.netEvent(e)
 	case event.KindLog:
-		j.logLine = e.Text
+		j.logLine(e.Text)
 	case event.KindNote, event.KindPace:
 		j.note(e.Text)
 	case event.KindPrompt:
@@ -174,7 +181,7 @@ func (j *Judge) Console(now time.Time, line string) {
 		return
 	}
 	if j.current == nil {
-		j.logLine = line
+		j.logLine(line)
 	}
 	j.milestone(line)
 	j.early(line)
@@ -264,7 +271,7 @@ func (j *Judge) View() View {
 	p := j.phase()
 	v := View{
 		Elapsed: j.now.Sub(j.start), Phase: p.name, PhaseElapsed: j.now.Sub(p.start),
-		Steps: j.planned, StepsDone: j.before + j.succeeded(), Import: j.imports, LogLine: j.logLine,
+		Steps: j.planned, StepsDone: j.before + j.succeeded(), Import: j.imports, LogTail: slices.Clone(j.logTail),
 		Silent: j.now.Sub(j.lastSign), Waiting: j.waiting, Marks: j.marks[:len(j.marks):len(j.marks)],
 	}
 	if s := j.current; s != nil {
@@ -383,7 +390,7 @@ func (j *Judge) stepEvent(e event.Event) {
 	default:
 		s.status, s.exit, s.duration = event.StatusStart, 0, 0
 		s.start, s.phase = j.now, j.phase().name
-		j.current = s
+		j.current, j.logTail = s, nil
 	}
 }
 
@@ -432,7 +439,7 @@ func (j *Judge) payloadEvent(e event.Event) {
 	if j.importStep != e.Step || e.Done < j.imports.Done {
 		j.importStep, j.quarter = clip(e.Step), 0
 	}
-	j.imports = Import{Name: orElse(e.Name, "payload"), Done: e.Done, Total: e.Total}
+	j.moves(orElse(e.Name, "payload"), e)
 	if e.Status == event.StatusFailed {
 		j.failPhase = j.phase().name
 	}
@@ -446,6 +453,36 @@ func (j *Judge) payloadEvent(e event.Event) {
 	if e.Done == e.Total {
 		j.imports = Import{}
 	}
+}
+
+// netEvent takes news of the network: how far a download is, which is no line of its own, or anything else.
+func (j *Judge) netEvent(e event.Event) {
+	if e.Total > 0 && e.Done < e.Total && e.Status == event.StatusStart {
+		j.importStep = clip(e.Step)
+		j.moves("downloading "+e.Name, e)
+		return
+	}
+	j.imports = Import{}
+	j.mark(Mark{Kind: MarkNet, Name: e.Name, Text: e.Text, Status: e.Status})
+}
+
+// moves takes how many bytes have been moved, and how fast that is.
+func (j *Judge) moves(name string, e event.Event) {
+	if j.imports.Name == "" || e.Done < j.imports.Done {
+		j.began, j.hadThen = j.now, e.Done
+	}
+	j.imports = Import{Name: clip(name), Done: e.Done, Total: e.Total}
+	if took := j.now.Sub(j.began); took >= minRateTime {
+		j.imports.Rate = int64(float64(max(e.Done-j.hadThen, 0)) / took.Seconds())
+	}
+}
+
+// logLine takes a line of output, of the step or of the console.
+func (j *Judge) logLine(text string) {
+	if len(j.logTail) == maxTail {
+		j.logTail = j.logTail[1:]
+	}
+	j.logTail = append(j.logTail, text)
 }
 
 func (j *Judge) doneEvent(e event.Event) {

@@ -5,6 +5,7 @@ package watch
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -461,7 +462,7 @@ func TestView(t *testing.T) {
 	want := View{
 		Elapsed: 9500 * time.Millisecond, Phase: "steps", PhaseElapsed: 4200 * time.Millisecond,
 		Step: "003-build-b", StepName: "build: b", StepNumber: 3, StepElapsed: 3 * time.Second, Steps: 3, StepsDone: 2,
-		Import: Import{Name: "late", Done: 30, Total: 100}, LogLine: "cc -c b.c", Silent: 2500 * time.Millisecond,
+		Import: Import{Name: "late", Done: 30, Total: 100}, LogTail: []string{"cc -c b.c"}, Silent: 2500 * time.Millisecond,
 		Marks: []Mark{
 			{Kind: MarkPhase, Name: "start"},
 			{Kind: MarkPhase, At: time.Second, Name: "kernel", Text: "start", Duration: time.Second},
@@ -474,6 +475,33 @@ func TestView(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, j.View()); diff != "" {
 		t.Errorf("view (-want +got):\n%s", diff)
+	}
+}
+
+// Downloads and imports have a rate, and no download makes more than one line; the output shown is the step's own.
+func TestRate(t *testing.T) {
+	_, j, _ := play(t, testOptions(), boot+`
+		6.6 e {"seq":7,"kind":"log","step":"003-build-b","text":"1"}
+		7 e {"seq":8,"kind":"net","status":"start","name":"b.tar","done":1000,"total":9000}
+		8 e {"seq":9,"kind":"net","status":"start","name":"b.tar","done":1500,"total":9000}
+		11 e {"seq":10,"kind":"net","status":"start","name":"b.tar","done":9000,"total":9001}
+		11.1 x exit status 0`)
+	v := j.View()
+	if want := (Import{Name: "downloading b.tar", Done: 9000, Total: 9001, Rate: 2000}); v.Import != want {
+		t.Errorf("import %+v, want %+v", v.Import, want)
+	}
+	if len(v.Marks) != 5 {
+		t.Errorf("marks: %v", v.Marks)
+	}
+	for i := range 9 {
+		j.Event(t0, event.Event{Seq: uint64(20 + i), Kind: event.KindLog, Text: fmt.Sprint(i)})
+	}
+	if got, want := j.View().LogTail, []string{"4", "5", "6", "7", "8"}; !slices.Equal(got, want) {
+		t.Errorf("output %q, want %q", got, want)
+	}
+	j.Event(t0, event.Event{Seq: 30, Kind: event.KindStep, Step: "004-build-c", Status: event.StatusStart})
+	if v := j.View(); len(v.LogTail) > 0 {
+		t.Errorf("another step's output: %q", v.LogTail)
 	}
 }
 

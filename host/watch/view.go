@@ -19,19 +19,20 @@ type View struct {
 	StepName     string
 	StepNumber   int
 	StepElapsed  time.Duration
-	Steps        int    // in the guest's plan; 0 before it is known
-	StepsDone    int    // finished, those of earlier boots included
-	Import       Import // zero when no import is running
-	LogLine      string // the newest line of the step's log, or of the console
+	Steps        int      // in the guest's plan; 0 before it is known
+	StepsDone    int      // finished, those of earlier boots included
+	Import       Import   // zero when no import is running
+	LogTail      []string // the newest lines of the step's log, or of the console, oldest first
 	Silent       time.Duration
 	Waiting      string // for what the guest waits for a person; empty when it does not
 	Marks        []Mark // grows only: what was at index i stays there
 }
 
-// Import is how far the import of a payload is, in bytes.
+// Import is how far the import of a payload or a download is, in bytes.
 type Import struct {
 	Name        string
-	Done, Total int64
+	Done, Total int64 // Total is 0 when nobody knows
+	Rate        int64 // bytes a second since it was first heard of; 0: not known yet
 }
 
 // MarkKind says what a Mark marks.
