@@ -63,11 +63,14 @@ type Distfile struct {
 	// Late says that a package needs the file after jump: linux, with a payload in two parts: the late import has to
 	// bring it, or bring it back. It is not set for MediumNetwork.
 	Late bool
-	// NeededBy is the first build that lists it, by name, and Line that line of the manifest.
+	// Root is the root whose build needs it first, that build is NeededBy, by name, and Line that line of the manifest.
+	Root     string
 	NeededBy string
 	Line     int
 	// Active says that a build needs it which the configuration does not switch off.
 	Active bool
+	// Extra says that an extra root needs it.
+	Extra bool
 }
 
 // Count is a number of distinct source lines and the number of files that they name.
@@ -128,37 +131,57 @@ func isNetwork(d Directive) bool { return d.Kind == KindImprove && strings.Conta
 // Builds that the configuration switches off count as well: rootfs.py carries their files too, and the configuration
 // may still be changed in the guest. Errors are *ParseError: one name with two checksums, and a build that needs files
 // at a point where no medium can have brought them (between jump: linux and the late import of a payload).
-func (p *Plan) Distfiles(opt MediaOptions) ([]Distfile, error) {
-	b, err := p.boundaries(opt)
-	if err != nil {
-		return nil, err
-	}
-	var files []Distfile
-	index := map[string]int{} // in files, by name
-	for i, d := range p.manifest.Directives {
-		for _, source := range p.entries[i].sources {
-			at, known := index[source.Name]
-			if !known {
-				at = len(files)
-				index[source.Name] = at
-				files = append(files, Distfile{
-					Name: source.Name, SHA256: source.SHA256, Medium: b.medium(i), NeededBy: d.Name, Line: d.Line,
-				})
-			}
-			file := &files[at]
-			if file.SHA256 != source.SHA256 {
-				return nil, p.conflict(*file, d, source)
-			}
-			if b.gap(i) {
-				return nil, p.unreachable(d)
-			}
-			file.need(b, i, p.entries[i].step >= 0)
-			if !slices.ContainsFunc(file.Sources, func(s Source) bool { return keyOf(s) == keyOf(source) }) {
-				file.Sources = append(file.Sources, source)
+func (p *Plan) Distfiles(opt MediaOptions) ([]Distfile, error) { return Distfiles([]*Plan{p}, opt) }
+
+// Distfiles is Plan.Distfiles for a main plan and the extra roots behind it, which share one folder of distfiles.
+func Distfiles(plans []*Plan, opt MediaOptions) ([]Distfile, error) {
+	l := lister{index: map[string]int{}}
+	for _, p := range plans {
+		b, err := p.boundaries(opt)
+		if err != nil {
+			return nil, err
+		}
+		for i := range p.manifest.Directives {
+			if err := l.build(p, b, i); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return files, nil
+	return l.files, nil
+}
+
+// lister collects distfiles.
+type lister struct {
+	files []Distfile
+	index map[string]int // in files, by name
+}
+
+// build adds what the directive at index i of a plan's manifest needs.
+func (l *lister) build(p *Plan, b boundaries, i int) error {
+	d := p.manifest.Directives[i]
+	for _, source := range p.entries[i].sources {
+		at, known := l.index[source.Name]
+		if !known {
+			at = len(l.files)
+			l.index[source.Name] = at
+			l.files = append(l.files, Distfile{
+				Name: source.Name, SHA256: source.SHA256, Medium: b.medium(i), Root: p.Root, NeededBy: d.Name, Line: d.Line,
+			})
+		}
+		file := &l.files[at]
+		if file.SHA256 != source.SHA256 {
+			return p.conflict(*file, d, source)
+		}
+		if b.gap(i) {
+			return p.unreachable(d)
+		}
+		file.need(b, i, p.entries[i].step >= 0)
+		file.Extra = file.Extra || p.Root != MainRoot
+		if !slices.ContainsFunc(file.Sources, func(s Source) bool { return keyOf(s) == keyOf(source) }) {
+			file.Sources = append(file.Sources, source)
+		}
+	}
+	return nil
 }
 
 // need notes that the build at index i of the manifest needs the file.
@@ -177,7 +200,7 @@ func (f *Distfile) need(b boundaries, i int, active bool) {
 func (p *Plan) conflict(file Distfile, d Directive, source Source) error {
 	return parseErrorf(fmt.Sprintf("%s/%s/sources", p.Root, d.Name), source.Line,
 		"%s has another sha256 than in %s/%s/sources: one name can be one file only, name one of them differently",
-		quote(source.Name), p.Root, file.NeededBy)
+		quote(source.Name), file.Root, file.NeededBy)
 }
 
 func (p *Plan) unreachable(d Directive) error {

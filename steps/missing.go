@@ -24,7 +24,7 @@ func (p *Plan) Missing(tree fs.FS, known func(Step) bool) []string {
 			continue
 		}
 		if _, err := fs.Stat(tree, name); errors.Is(err, fs.ErrNotExist) && !known(s) {
-			missing = append(missing, fmt.Sprintf("%s/manifest:%d: %s: the tree has no %s", p.Root, s.Line, s, name))
+			missing = append(missing, fmt.Sprintf("%s/manifest:%d: %s: the tree has no %s", p.Root, s.Line, s.directive(), name))
 		}
 	}
 	return missing

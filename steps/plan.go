@@ -17,7 +17,9 @@ const MainRoot = "steps"
 
 // Step is one directive that will be carried out.
 type Step struct {
-	Number  int      // 1-based position in the plan
+	Root    string   // the folder of an extra root, such as "steps-guix"; "" for a step of the main root
+	Number  int      // 1-based position in the plan of its root
+	At      int      // 1-based position in the whole run: Number, unless extra roots take part (InOrder)
 	Kind    Kind     // never KindDefine
 	Name    string   // package, improvement or jump; of an uninstall the first argument
 	Args    []string // an uninstall's whole list, otherwise nil
@@ -37,11 +39,21 @@ func (s Step) arg() string {
 	return s.Name
 }
 
-// String is the directive, as in "build: bash-2.05b" or "uninstall: a b".
-func (s Step) String() string { return string(s.Kind) + ": " + s.arg() }
+// directive is the step as it stands in the manifest, without its condition.
+func (s Step) directive() string { return string(s.Kind) + ": " + s.arg() }
 
-// ID names the step in logs, journal and events: unique in a plan, the same each time the same manifest is planned
-// with the same configuration, safe as a file name. For example "012-build-bash-2.05b-pass1".
+// String is the directive, as in "build: bash-2.05b" or "uninstall: a b", behind the name of the root if it is an extra
+// one: "guix: build: zlib-1.3".
+func (s Step) String() string {
+	if name := extraName(s.Root); name != "" {
+		return name + ": " + s.directive()
+	}
+	return s.directive()
+}
+
+// ID names the step in logs, journal and events: unique in a run, the same each time the same manifest is planned
+// with the same configuration, safe as a file name. For example "012-build-bash-2.05b-pass1", and for a step of an extra
+// root "guix.001-build-zlib-1.3-pass1": names of roots have no dot.
 func (s Step) ID() string {
 	const longest = 80
 	name := strings.Map(func(r rune) rune {
@@ -57,6 +69,9 @@ func (s Step) ID() string {
 	if s.Kind == KindBuild {
 		id += fmt.Sprintf("-pass%d", s.Pass)
 	}
+	if name := extraName(s.Root); name != "" {
+		id = name + "." + id
+	}
 	return id
 }
 
@@ -67,6 +82,9 @@ type Plan struct {
 	Steps  []Step
 	// Warnings are lines of the manifest that are valid and probably not meant, each as "name:line: ...".
 	Warnings []string
+
+	// Defined are the defines of the manifest that took effect, with their values, in order.
+	Defined []Variable
 
 	manifest Manifest
 	entries  []entry
@@ -166,6 +184,10 @@ func (p *Plan) evaluate() {
 	if p.Root != MainRoot {
 		at.family = FamilyBash
 	}
+	root := p.Root
+	if root == MainRoot {
+		root = ""
+	}
 	seen := map[string]int{} // steps so far, of any kind, by argument: the generator counts passes that way
 	for i, d := range p.manifest.Directives {
 		if d.Kind == KindDefine {
@@ -176,7 +198,7 @@ func (p *Plan) evaluate() {
 			continue
 		}
 		step := Step{
-			Number: len(p.Steps) + 1, Kind: d.Kind, Name: d.Name, Args: d.Args, Line: d.Line,
+			Root: root, Number: len(p.Steps) + 1, At: len(p.Steps) + 1, Kind: d.Kind, Name: d.Name, Args: d.Args, Line: d.Line,
 			Family: at.family, Kernel: at.kernel, Script: at.script, Sources: p.entries[i].sources,
 		}
 		if d.Kind == KindBuild {
@@ -196,6 +218,7 @@ func (p *Plan) define(d Directive) {
 	}
 	if d.Predicate == nil || d.Predicate.Holds(p.Config.First) {
 		p.Config.define(d.Name, value)
+		p.Defined = append(p.Defined, Variable{Name: d.Name, Value: value})
 	}
 }
 

@@ -28,7 +28,8 @@ const ConfigPath = "/steps/bootstrap.cfg"
 //
 // The scripts of another root ROOT are /ROOT/N.sh. They start in bash, in /ROOT, with bootstrap.cfg, env and helpers.sh
 // of /steps (the one configuration that all roots share, so defines go there too), with SRCDIR=/ROOT, where the
-// functions of helpers.sh then find packages; a jump writes /init.ROOT.N, so that it never meets one of the main root.
+// functions of helpers.sh then find packages, and with a package repository of their own, put into those functions in
+// place of the main one; a jump writes /init.ROOT.N, so that it never meets one of the main root.
 func (p *Plan) Scripts(env []byte) ([]File, error) {
 	g := generator{plan: p, env: env}
 	if p.Root == MainRoot {
@@ -104,7 +105,9 @@ func (g *generator) start(number int, family Family) {
 		g.write(". ./bootstrap.cfg\n", ". ./env\n", ". ./helpers.sh\n")
 		return
 	}
-	g.write(". ", ConfigPath, "\n", ". /steps/env\n", "SRCDIR=/", g.plan.Root, "\n", ". /steps/helpers.sh\n")
+	repo := "/" + Repo(g.plan.Root)
+	g.write(". ", ConfigPath, "\n", ". /steps/env\n", "SRCDIR=/", g.plan.Root, "\n", "mkdir -p ", repo, "\n",
+		"eval \"$(sed 's,/", Repo(MainRoot), ",", repo, ",g' /steps/helpers.sh)\"\n")
 }
 
 // step writes one step, and begins the next script where it ends one.
