@@ -45,6 +45,9 @@ func (p *planner) list() (err error) {
 	if p.stepFiles, err = tree.List(p.tree.FS(), tree.Steps); err != nil {
 		return p.inTree(err)
 	}
+	if err := p.listExtra(); err != nil {
+		return err
+	}
 	if o.Boot.Repo != "" {
 		if p.repo, err = listRepo(o.Boot.Repo); err != nil {
 			return err
@@ -218,6 +221,7 @@ func (p *planner) base(s *fileset, kernelBootstrap bool) {
 			s.add(hostEntry("steps/"+e.Path, p.hostPath(tree.Steps), e))
 		}
 	}
+	p.addExtra(s)
 	for _, f := range p.over.Files {
 		s.add(Entry{Path: f.Path, Exec: f.Exec, Size: int64(len(f.Data)), Data: f.Data})
 	}

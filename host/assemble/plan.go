@@ -62,6 +62,7 @@ type PayloadInfo struct {
 type Assembly struct {
 	Options   Options
 	Plan      *steps.Plan
+	Extra     []*steps.Plan    // the extra roots, in the order in which they run
 	Config    *steps.Config    // bootstrap.cfg as it stands on the media
 	Distfiles []steps.Distfile // in the order of need
 	Media     []Medium         // in the order in which a machine is given them
@@ -97,12 +98,15 @@ func Plan(ctx context.Context, o Options) (*Assembly, error) {
 		return nil, err
 	}
 	defer t.Close()
+	if err := addExtras(t, &o.Extra); err != nil {
+		return nil, err
+	}
 	if o.Distfiles == "" {
 		o.Distfiles = filepath.Join(t.Dir(), tree.Distfiles)
 	}
 	p := &planner{ctx: ctx, tree: t, a: &Assembly{Options: o, Warnings: o.Boot.Warnings()}}
 	for _, step := range []func() error{
-		p.checkTree, p.steps, p.findDistfiles, p.payload, p.budgetInput, p.baseTarball, p.overlay, p.list, p.media, p.budget,
+		p.checkTree, p.steps, p.extraRoots, p.findDistfiles, p.payload, p.budgetInput, p.baseTarball, p.overlay, p.list, p.media, p.budget,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -127,6 +131,7 @@ type planner struct {
 	stage0    []tree.Entry
 	seed      []tree.Entry
 	stepFiles []tree.Entry
+	extra     []rootFiles // of the extra roots
 	repo      []tree.Entry
 	keys      []overlay.Key
 	in        budget.Input    // all but the first medium
@@ -182,6 +187,9 @@ func (p *planner) checkTree() error {
 func (p *planner) steps() error {
 	o := &p.a.Options
 	p.a.Config = o.Payload.Config(&o.Boot)
+	if err := o.Extra.Config(p.a.Config); err != nil {
+		return err
+	}
 	config := p.a.Config.Clone()
 	if o.Boot.NoCreateConfig && o.Boot.KernelBootstrap() {
 		config.Set("KERNEL_BOOTSTRAP", "True") // as the configurator sets it under builder-hex0
@@ -198,22 +206,7 @@ func (p *planner) steps() error {
 	if p.a.Plan, err = steps.NewPlanOf(manifest, p.tree.FS(), steps.MainRoot, config); err != nil {
 		return p.inTree(err)
 	}
-	media := o.Payload.Media(&o.Boot)
-	if p.a.Distfiles, err = p.a.Plan.Distfiles(media); err != nil {
-		return p.inTree(err)
-	}
-	return p.inTree(p.findNeeded(media))
-}
-
-// findNeeded finds the distfiles that something before Linux needs, in whichever stage the payload is imported.
-func (p *planner) findNeeded(media steps.MediaOptions) error {
-	media.PayloadStage = steps.PayloadStageAuto
-	files, err := p.a.Plan.Distfiles(media)
-	p.needed = map[string]bool{}
-	for _, f := range files {
-		p.needed[f.Name] = f.Medium == steps.MediumInit || f.Medium == steps.MediumPayloadEarly
-	}
-	return err
+	return nil
 }
 
 func (p *planner) payloadManifest() (steps.Manifest, error) {
@@ -317,9 +310,14 @@ func (p *planner) setKeys(info *PayloadInfo) {
 		{Name: "PAYLOAD_REST_COUNT", Type: "int", Short: "Files that the import on Linux brings"},
 		{Name: "PAYLOAD_AGENT", Type: "bool", Short: "The first file of the payload is the agent"},
 	} {
-		k.Value = c.Get(k.Name)
-		p.keys = append(p.keys, k)
+		p.addKey(k)
 	}
+}
+
+// addKey notes a key, with its value, for the configurator.
+func (p *planner) addKey(k overlay.Key) {
+	k.Value = p.a.Config.Get(k.Name)
+	p.keys = append(p.keys, k)
 }
 
 // openAgent hashes the agent, if there is one.
@@ -363,6 +361,7 @@ func (p *planner) overlay() error {
 	result, err := overlay.Apply(overlay.Input{
 		Tree: p.tree.FS(), Payload: o.payload(), Agent: o.agent(), DoneEvent: o.done(), Panic: o.panic(),
 		Importer: o.Importer, Keys: p.keys, BaseTarball: p.a.BaseTarball.Made,
+		Extra: p.a.Extra, Keep: p.keep(),
 	})
 	if err != nil {
 		return p.inTree(err)

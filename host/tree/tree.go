@@ -51,8 +51,10 @@ const (
 
 // Tree is an open checkout.
 type Tree struct {
-	dir  string
-	root *os.Root
+	dir    string
+	root   *os.Root
+	extras *Extras
+	fsys   fs.FS // with the extra roots that stand elsewhere
 }
 
 // Open opens the checkout in dir so that nothing outside of it can be read through it. It only looks for the manifest:
@@ -66,7 +68,7 @@ func Open(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tree: %w", err)
 	}
-	t := &Tree{dir: abs, root: root}
+	t := &Tree{dir: abs, root: root, extras: &Extras{}, fsys: root.FS()}
 	if err := t.Require(Steps + "/manifest"); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -76,11 +78,11 @@ func Open(dir string) (*Tree, error) {
 // Dir is the absolute path of the checkout.
 func (t *Tree) Dir() string { return t.dir }
 
-// FS is the checkout as a file system. It ends with Close.
-func (t *Tree) FS() fs.FS { return t.root.FS() }
+// FS is the checkout as a file system, with the extra roots that were added. It ends with Close.
+func (t *Tree) FS() fs.FS { return t.fsys }
 
 // Close ends the use of the tree.
-func (t *Tree) Close() error { return t.root.Close() }
+func (t *Tree) Close() error { return errors.Join(t.extras.Close(), t.root.Close()) }
 
 // Require reports, as an error that wraps ErrShape, the first of the given files or folders that is missing, or that is
 // a folder with nothing in it, as that of a submodule that was not fetched.

@@ -40,6 +40,11 @@ const (
 	diskJump   = "steps/jump/move_disk.sh"
 	manifest   = "steps/manifest"
 	configFile = "steps/configurator"
+
+	after        = "steps/improve/after.sh"         // wrapped when extra roots run without the agent
+	cleaner      = "steps/improve/clean_sources.sh" // wrapped when it would delete what extra roots need
+	extraRunner  = "steps/extra-roots.sh"           // runs the extra roots
+	extraSources = "steps/extra-distfiles"          // their distfiles, one name a line
 )
 
 // Provides reports whether a step's script comes from the overlay, so that a tree need not have it. What wraps a script of
@@ -49,7 +54,7 @@ func Provides(s steps.Step) bool {
 	if s.Kind == steps.KindBuild {
 		name = path.Join(steps.MainRoot, s.Name)
 	}
-	if slices.Contains([]string{linuxJump, diskJump, setupRepo, checksums}, name) {
+	if slices.Contains([]string{linuxJump, diskJump, setupRepo, checksums, after, cleaner}, name) {
 		return false
 	}
 	_, err := fs.Stat(files, path.Join("tree", name))
@@ -83,6 +88,9 @@ type Input struct {
 	Panic       int    // seconds after which Linux restarts when it has panicked; 0: it hangs, as the tree has it
 	Importer    []byte // the source of payload-import
 	Keys        []Key  // Kindling's keys with their values, in order
+
+	Extra []*steps.Plan // the extra roots, in the order in which they run
+	Keep  []string      // names of their distfiles that the first medium carries, or the import under Fiwix brings
 }
 
 // File is a file that the overlay adds or replaces.
@@ -101,7 +109,8 @@ type Result struct {
 // ErrTree says that the tree has no place for what shall be laid over it.
 var ErrTree = errors.New("overlay does not fit the tree")
 
-// Apply gives the files to put over those of the tree. Without payload, agent, final event and base tarball there are none.
+// Apply gives the files to put over those of the tree. Without payload, agent, final event, base tarball and extra roots there
+// are none.
 func Apply(in Input) (Result, error) {
 	a := &applier{in: in}
 	for _, part := range []struct {
@@ -114,6 +123,8 @@ func Apply(in Input) (Result, error) {
 		{in.BaseTarball, a.baseTarball},
 		{in.Panic > 0 && (in.Payload || in.Agent || in.DoneEvent), a.fiwixPanic},
 		{len(in.Keys) > 0, a.configurator},
+		{len(in.Extra) > 0 && !in.Agent, a.extraRoots},
+		{len(in.Keep) > 0, a.keepSources},
 		{in.DoneEvent, func() error { return a.embedded("steps/after/999999999-kindling-done.sh") }},
 	} {
 		if !part.wanted {
