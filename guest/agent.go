@@ -62,8 +62,10 @@ type agent struct {
 	boot    string // the kernel's boot_id
 	journal *journal.Journal
 	state   journal.State
-	plan    *steps.Plan
-	next    int
+	plan    *steps.Plan   // of the main root
+	extra   []*steps.Plan // of the extra roots that are asked for
+	order   []steps.Step  // of all of them, as they run
+	next    int           // in order
 
 	stop        context.CancelCauseFunc
 	ending      atomic.Int32 // what becomes of the machine: an ending

@@ -4,6 +4,7 @@
 package guest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ func (a *agent) remember(s steps.Step) error {
 	if _, err := os.Stat(path); err == nil && a.wasBegun(s) {
 		return nil
 	}
-	names, err := repair.Snapshot("/")
+	names, err := repair.Snapshot("/", repoOf(s))
 	if err != nil {
 		return err
 	}
@@ -51,12 +52,15 @@ func (a *agent) mend(s steps.Step) (done bool, err error) {
 	if !a.wasBegun(s) {
 		return false, nil
 	}
-	a.note("step %d (%s) was begun before and not ended: mending what it left", s.Number, s)
+	a.note("step %d (%s) was begun before and not ended: mending what it left", s.At, s)
 	switch s.Kind {
 	case steps.KindBuild:
 		done, err = a.mendBuild(s)
 	case steps.KindUninstall:
-		done, err = true, finishUninstall("/", s.Args)
+		done, err = true, finishUninstall("/", repoOf(s), s.Args)
+	case steps.KindJump:
+		// The jump of an extra root is to another kernel that this disk boots, and this is the boot after it.
+		done = s.Root != "" && a.state.Started == s.ID()
 	}
 	if err != nil {
 		return false, fmt.Errorf("mend what was left of it: %w", err)
@@ -74,14 +78,17 @@ func (a *agent) mendBuild(s steps.Step) (bool, error) {
 		return false, err
 	}
 	outcome, err := repair.Build{
-		Root: "/", Package: s.Name, Steps: a.plan.Root, Before: before,
+		Root: "/", Package: s.Name, Steps: a.planOf(s).Root, Repo: repoOf(s), Before: before,
 		Unchecked: config.Get("UPDATE_CHECKSUMS") == "True", Say: a.note,
 	}.Repair()
 	return outcome == repair.Finished, err
 }
 
+// repoOf is the package repository that a step's root has, below the root of the filesystem.
+func repoOf(s steps.Step) string { return steps.Repo(cmp.Or(s.Root, steps.MainRoot)) }
+
 // finishUninstall does what is left of an uninstall: of files by their path, and of packages by their archive.
-func finishUninstall(root string, args []string) error {
+func finishUninstall(root, repo string, args []string) error {
 	for _, arg := range args {
 		if strings.HasPrefix(arg, "/") {
 			if err := os.Remove(filepath.Join(root, arg)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -89,7 +96,7 @@ func finishUninstall(root string, args []string) error {
 			}
 			continue
 		}
-		archive, err := repair.LatestArchive(root, arg)
+		archive, err := repair.LatestArchive(root, repo, arg)
 		if err != nil {
 			return err
 		}

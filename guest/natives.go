@@ -43,6 +43,15 @@ func natives() map[nativeKey]func(context.Context, *job) error {
 	}
 }
 
+// nativeOf is what the agent does in place of a step's script. The steps of an extra root are that root's own.
+func nativeOf(s steps.Step) (func(context.Context, *job) error, bool) {
+	if s.Root != "" {
+		return nil, false
+	}
+	f, found := natives()[nativeKey{s.Kind, s.Name}]
+	return f, found
+}
+
 // setConfig appends a variable to bootstrap.cfg, which every later step sources. The last line of a name wins.
 func setConfig(name, value string) error {
 	data, err := os.ReadFile(configPath)

@@ -127,7 +127,7 @@ func mirrorList(first []string, configured string, qemu bool) []string {
 func (a *agent) missingSources() []steps.Source {
 	var missing []steps.Source
 	seen := make(map[string]bool)
-	for _, s := range a.plan.Steps {
+	for _, s := range a.order {
 		if s.Kernel != steps.KernelDisk && s.Kernel != steps.KernelInitramfs || a.state.Done[s.ID()] {
 			continue
 		}

@@ -55,12 +55,16 @@ func (a *agent) makePlan() error {
 	if a.plan, err = steps.NewPlanOf(parsed, os.DirFS("/"), steps.MainRoot, cfg); err != nil {
 		return err
 	}
-	d, err := where(situation{plan: a.plan.Steps, state: a.state})
+	if err := a.planExtras(); err != nil {
+		return err
+	}
+	a.order = steps.InOrder(a.plan, a.extra)
+	d, err := where(situation{plan: a.order, state: a.state})
 	if err != nil {
 		return err
 	}
 	a.next = d.next
-	e := a.port.Send(event.Event{Kind: event.KindPlan, Name: a.boot, Done: int64(d.next), Total: int64(len(a.plan.Steps))})
+	e := a.port.Send(event.Event{Kind: event.KindPlan, Name: a.boot, Done: int64(d.next), Total: int64(len(a.order))})
 	if err := a.journal.Append(e); err != nil {
 		return err
 	}
@@ -83,11 +87,11 @@ func keep(path, kept string) ([]byte, error) {
 func (a *agent) sayWhere(d decision) {
 	switch d.place {
 	case placeAfterJump:
-		a.say("taking over at step %d of %d: %s", d.next+1, len(a.plan.Steps), a.plan.Steps[d.next])
+		a.say("taking over at step %d of %d: %s", d.next+1, len(a.order), a.order[d.next])
 	case placeResume:
-		a.note("going on at step %d of %d: %s", d.next+1, len(a.plan.Steps), a.plan.Steps[d.next])
+		a.note("going on at step %d of %d: %s", d.next+1, len(a.order), a.order[d.next])
 	case placeFinished:
-		a.note("all %d steps are done already", len(a.plan.Steps))
+		a.note("all %d steps are done already", len(a.order))
 	}
 }
 
@@ -112,7 +116,7 @@ func (a *agent) runSteps(ctx context.Context) error {
 		return fmt.Errorf("what the root filesystem is: %w", err)
 	}
 	a.phase(map[bool]string{true: phaseInitramfs, false: phaseDisk}[inMemory])
-	for _, s := range a.plan.Steps[a.next:] {
+	for _, s := range a.order[a.next:] {
 		if a.state.Done[s.ID()] {
 			continue
 		}
@@ -140,15 +144,18 @@ func (a *agent) runStep(ctx context.Context, s steps.Step) error {
 	if err := a.remember(s); err != nil {
 		return err
 	}
-	begin := event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.Number, Status: event.StatusStart}
+	begin := event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.At, Status: event.StatusStart}
 	if err := a.journal.Append(a.port.Send(begin)); err != nil {
 		return err
 	}
-	a.say("step %d: %s", s.Number, s)
+	a.say("step %d: %s", s.At, s)
 	began := sinceBoot()
 	a.kills.begin(s.String())
 	defer a.kills.begin("")
 	done, err := a.mend(s)
+	if err == nil {
+		err = a.enterExtra(s)
+	}
 	if err == nil && !done {
 		err = a.perform(ctx, s)
 	}
@@ -204,7 +211,7 @@ func (a *agent) endFailed(s steps.Step, began time.Duration, failed *runError) e
 }
 
 func endEvent(s steps.Step, began time.Duration, status event.Status) event.Event {
-	return event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.Number, Status: status,
+	return event.Event{Kind: event.KindStep, Name: s.String(), Step: s.ID(), Number: s.At, Status: status,
 		TimeMS: sinceBoot().Milliseconds(), DurationMS: (sinceBoot() - began).Milliseconds()}
 }
 
@@ -242,7 +249,7 @@ func (a *agent) perform(ctx context.Context, s steps.Step) (err error) {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	job := &job{agent: a, step: s, config: cfg, log: log}
-	if f, ok := natives()[nativeKey{s.Kind, s.Name}]; ok {
+	if f, ok := nativeOf(s); ok {
 		err = f(ctx, job)
 	} else {
 		err = job.script(ctx)
@@ -293,7 +300,7 @@ func (j *job) script(ctx context.Context) error {
 			return err
 		}
 	}
-	text, err := j.agent.plan.StepScript(j.step, j.assignments()...)
+	text, err := j.agent.planOf(j.step).StepScript(j.step, j.assignments()...)
 	if err != nil {
 		return err
 	}

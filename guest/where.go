@@ -60,7 +60,7 @@ func where(s situation) (decision, error) {
 // firstOnLinux is the index of the first step that the agent can meet, -1 if there is none.
 func firstOnLinux(plan []steps.Step) int {
 	for i, s := range plan {
-		if s.Kernel == steps.KernelInitramfs || s.Kernel == steps.KernelDisk {
+		if s.Root == "" && (s.Kernel == steps.KernelInitramfs || s.Kernel == steps.KernelDisk) {
 			return i
 		}
 	}

@@ -276,10 +276,11 @@ func sameSum(name string, want []byte) (bool, error) {
 	return bytes.Equal(hash.Sum(nil), want), nil
 }
 
-// LatestArchive is the package archive with the highest revision below root, "" if there is none.
-func LatestArchive(root, pkg string) (string, error) {
+// LatestArchive is the package archive with the highest revision in the repository repo below root, "" if there is
+// none.
+func LatestArchive(root, repo, pkg string) (string, error) {
 	for revision := 0; ; revision++ {
-		name := filepath.Join(root, repoDir, fmt.Sprintf("%s_%d.tar.bz2", pkg, revision))
+		name := filepath.Join(root, repo, fmt.Sprintf("%s_%d.tar.bz2", pkg, revision))
 		if _, err := os.Stat(name); err == nil {
 			continue
 		} else if !errors.Is(err, fs.ErrNotExist) {

@@ -30,7 +30,6 @@ import (
 
 // Paths below the root of the guest that a build uses (steps/helpers.sh and steps/env of the tree).
 const (
-	repoDir     = "external/repo"
 	destDir     = "tmp/destdir"
 	fileList    = "tmp/filelist.txt"
 	removingDir = "tmp/removing"
@@ -42,9 +41,10 @@ func leftovers() []string {
 	return []string{destDir, fileList, removingDir, "tmp/filelist", "tmp/checksum", "tmp/bzip2", "tmp/tar", "tmp/random"}
 }
 
-// Snapshot lists what is in the package repository, one name a line, sorted: it is taken before a build starts.
-func Snapshot(root string) ([]byte, error) {
-	entries, err := os.ReadDir(filepath.Join(root, repoDir))
+// Snapshot lists what is in the package repository repo below root, one name a line, sorted: it is taken before a build
+// starts.
+func Snapshot(root, repo string) ([]byte, error) {
+	entries, err := os.ReadDir(filepath.Join(root, repo))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list the package repository: %w", err)
 	}
@@ -63,6 +63,7 @@ type Build struct {
 	Root    string // of the guest's filesystem, "/" on the guest
 	Package string // name-version, as in the manifest
 	Steps   string // folder of the root's packages below Root, "steps"
+	Repo    string // package repository below Root, "external/repo"
 	Before  []byte // Snapshot from before the step; nil if there is none, when the step had not begun
 	// Unchecked says that the tree does not check sums in this run (UPDATE_CHECKSUMS): a whole archive is a right one.
 	Unchecked bool
@@ -99,7 +100,7 @@ func (b Build) Repair() (Outcome, error) {
 	}
 	for _, name := range added {
 		b.Say("removing %s, left by a build that was cut short", name)
-		if err := os.Remove(filepath.Join(b.Root, repoDir, name)); err != nil {
+		if err := os.Remove(filepath.Join(b.Root, b.Repo, name)); err != nil {
 			return RunAgain, err
 		}
 	}
@@ -118,7 +119,7 @@ func (b Build) clean() error {
 
 // added lists what has come into the repository since the snapshot. Only files of the package itself can have.
 func (b Build) added() ([]string, error) {
-	now, err := Snapshot(b.Root)
+	now, err := Snapshot(b.Root, b.Repo)
 	if err != nil || b.Before == nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (b Build) complete(added []string) (string, error) {
 	if len(archives) != 1 || slices.Contains(added, strings.TrimSuffix(archives[0], ".bz2")) {
 		return "", nil // none, or bzip2 was still at work: it removes the .tar when it is done
 	}
-	path := filepath.Join(b.Root, repoDir, archives[0])
+	path := filepath.Join(b.Root, b.Repo, archives[0])
 	want, err := b.storedSum(archives[0])
 	if err != nil {
 		return "", err

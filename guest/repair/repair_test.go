@@ -104,7 +104,7 @@ func TestBuild(t *testing.T) {
 	archive := pkg(t)
 	sum := fmt.Sprintf("%x", sha256.Sum256(archive))
 	installed := map[string]string{"usr/bin/x": "new", "usr/bin/hard": "new", "usr/bin/soft": "-> x", "usr/share/doc": "text", "usr/share": "/"}
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		name  string
 		files map[string]string // in the repository beyond what was there before
 		sums  string
@@ -122,37 +122,42 @@ func TestBuild(t *testing.T) {
 		{"cut archive, sums not checked", map[string]string{"p-1_1.tar.bz2": string(archive[:len(archive)-9])}, "", true, RunAgain, nil},
 		{"a file of another package stays", map[string]string{"q-1_0.tar": "x"}, "", false, RunAgain, []string{"q-1_0.tar"}},
 	} {
+		// Every second case is one of an extra root.
+		steps, repo := "steps", "external/repo"
+		if i%2 == 1 {
+			steps, repo = "steps-x", "external/repo-x"
+		}
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
-			write(t, root, "external/repo/p-1_0.tar.bz2", "first build")
+			write(t, root, repo+"/p-1_0.tar.bz2", "first build")
 			write(t, root, "usr/bin/keep", "keep")
-			before, err := Snapshot(root)
+			before, err := Snapshot(root, repo)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for name, data := range tt.files {
-				write(t, root, filepath.Join("external/repo", name), data)
+				write(t, root, filepath.Join(repo, name), data)
 			}
-			for _, name := range []string{"tmp/destdir/usr/x", "tmp/filelist.txt", "tmp/bzip2", "steps/p-1/build/obj.o", "tmp/removing/a"} {
+			for _, name := range []string{"tmp/destdir/usr/x", "tmp/filelist.txt", "tmp/bzip2", steps + "/p-1/build/obj.o", "tmp/removing/a"} {
 				write(t, root, name, "left over")
 			}
 			if tt.sums != "" {
-				write(t, root, "steps/SHA256SUMS.pkgs", tt.sums)
+				write(t, root, steps+"/SHA256SUMS.pkgs", tt.sums)
 			}
-			b := Build{Root: root, Package: "p-1", Steps: "steps", Before: before, Unchecked: tt.loose, Say: t.Logf}
+			b := Build{Root: root, Package: "p-1", Steps: steps, Repo: repo, Before: before, Unchecked: tt.loose, Say: t.Logf}
 			for range 2 { // it may itself be cut short and repeated
 				got, err := b.Repair()
 				if err != nil || got != tt.want {
 					t.Fatalf("outcome %d, %v, want %d", got, err, tt.want)
 				}
 			}
-			want := map[string]string{"external": "/", "external/repo": "/", "external/repo/p-1_0.tar.bz2": "first build",
-				"usr": "/", "usr/bin": "/", "usr/bin/keep": "keep", "tmp": "/", "steps": "/", "steps/p-1": "/"}
+			want := map[string]string{"external": "/", repo: "/", repo + "/p-1_0.tar.bz2": "first build",
+				"usr": "/", "usr/bin": "/", "usr/bin/keep": "keep", "tmp": "/", steps: "/", steps + "/p-1": "/"}
 			if tt.sums != "" {
-				want["steps/SHA256SUMS.pkgs"] = tt.sums
+				want[steps+"/SHA256SUMS.pkgs"] = tt.sums
 			}
 			for _, name := range tt.repo {
-				want["external/repo/"+name] = tt.files[name]
+				want[repo+"/"+name] = tt.files[name]
 			}
 			if tt.want == Finished {
 				for k, v := range installed {
@@ -241,13 +246,14 @@ func TestUninstall(t *testing.T) {
 
 func TestLatestArchive(t *testing.T) {
 	root := t.TempDir()
-	if got, err := LatestArchive(root, "p-1"); got != "" || err != nil {
+	if got, err := LatestArchive(root, "external/repo-x", "p-1"); got != "" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	for _, n := range []string{"p-1_0.tar.bz2", "p-1_1.tar.bz2", "p-10_2.tar.bz2"} {
-		write(t, root, "external/repo/"+n, "")
+		write(t, root, "external/repo-x/"+n, "")
 	}
-	if got, err := LatestArchive(root, "p-1"); filepath.Base(got) != "p-1_1.tar.bz2" || err != nil {
+	write(t, root, "external/repo/p-1_2.tar.bz2", "of another root")
+	if got, err := LatestArchive(root, "external/repo-x", "p-1"); filepath.Base(got) != "p-1_1.tar.bz2" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 }
