@@ -26,6 +26,7 @@ const agentNone = "off"
 type assembleCmd struct {
 	Boot  options.Rootfs  `embed:""`
 	Media options.Payload `embed:""`
+	Extra options.Extra   `embed:""`
 
 	Tree      string `help:"The live-bootstrap checkout, with its submodules; it is only read." required:"" placeholder:"DIR"`
 	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree)." placeholder:"DIR"`
@@ -77,7 +78,7 @@ func (c *assembleCmd) plan(ctx context.Context) (*assemble.Assembly, error) {
 		return nil, err
 	}
 	assembly, err := assemble.Plan(ctx, assemble.Options{
-		Boot: c.Boot, Payload: c.Media, Tree: c.Tree, Distfiles: c.Distfiles, Agent: agent,
+		Boot: c.Boot, Payload: c.Media, Extra: c.Extra, Tree: c.Tree, Distfiles: c.Distfiles, Agent: agent,
 		Importer: kindling.PayloadImportSource, DoneEvent: c.DoneEvent, Initramfs: c.Initramfs,
 	})
 	if err != nil {

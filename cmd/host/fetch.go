@@ -27,6 +27,7 @@ type anyMode options.Rootfs
 type planned struct {
 	Boot  anyMode         `embed:""`
 	Media options.Payload `embed:""`
+	Extra options.Extra   `embed:""`
 	Root  string          `help:"The root to plan, such as /steps-guix." default:"/steps"`
 }
 
@@ -37,7 +38,7 @@ func (p *planned) boot(fallback options.Mode) (*options.Rootfs, error) {
 		boot.Qemu, boot.Chroot = fallback == options.ModeQemu, fallback == options.ModeChroot
 		boot.ExternalSources = true
 	}
-	return &boot, errors.Join(boot.Validate(), p.Media.Check(&boot))
+	return &boot, errors.Join(boot.Validate(), p.Media.Check(&boot), p.Extra.Check())
 }
 
 // distfiles are what the builds of a tree need, each with its medium, in the order of need.
@@ -46,26 +47,16 @@ func (p *planned) distfiles(dir string, fallback options.Mode) ([]steps.Distfile
 	if err != nil {
 		return nil, err
 	}
-	tree, err := openTree(dir)
+	tree, err := openTree(dir, &p.Extra)
 	if err != nil {
 		return nil, err
 	}
 	defer tree.Close()
-	root := rootName(p.Root)
-	manifest, err := steps.ReadManifest(tree.FS(), root)
+	all, err := plans(tree, boot, &p.Media, &p.Extra, rootName(p.Root))
 	if err != nil {
 		return nil, inTree(dir, err)
 	}
-	if p.Media.Wanted(boot) && root == steps.MainRoot {
-		if manifest, err = manifest.WithPayloadImport(); err != nil {
-			return nil, inTree(dir, err)
-		}
-	}
-	plan, err := steps.NewPlanOf(manifest, tree.FS(), root, p.Media.Config(boot))
-	if err != nil {
-		return nil, inTree(dir, err)
-	}
-	files, err := plan.Distfiles(p.Media.Media(boot))
+	files, err := steps.Distfiles(all, p.Media.Media(boot))
 	return files, inTree(dir, err)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"kindling/host/options"
 	"kindling/host/planview"
+	"kindling/host/tree"
 	"kindling/steps"
 	"kindling/steps/overlay"
 )
@@ -24,6 +25,7 @@ import (
 type planCmd struct {
 	Boot  options.Rootfs  `embed:""`
 	Media options.Payload `embed:""`
+	Extra options.Extra   `embed:""`
 
 	Tree      string `help:"The live-bootstrap checkout." required:"" placeholder:"DIR"`
 	Root      string `help:"The root to plan, such as /steps-guix." default:"/steps"`
@@ -69,41 +71,60 @@ func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 
 // view plans as the assembled image will: with the payload imports in the manifest if there is a payload.
 func (c *planCmd) view() (*planview.View, error) {
-	if err := errors.Join(c.Boot.Validate(), c.Media.Check(&c.Boot), checkInputs(&c.Boot)); err != nil {
+	if err := errors.Join(c.Boot.Validate(), c.Media.Check(&c.Boot), c.Extra.Check(), checkInputs(&c.Boot)); err != nil {
 		return nil, err
 	}
-	tree, err := openTree(c.Tree)
+	tree, err := openTree(c.Tree, &c.Extra)
 	if err != nil {
 		return nil, err
 	}
 	defer tree.Close()
-	root := rootName(c.Root)
+	all, err := plans(tree, &c.Boot, &c.Media, &c.Extra, rootName(c.Root))
+	if err != nil {
+		return nil, inTree(c.Tree, err)
+	}
+	main, extra := all[0], all[1:]
+	facts := planview.Facts{
+		Tree: c.Tree, Mode: string(c.Boot.Mode()), Media: c.Media.Media(&c.Boot), Payload: c.Media.Wanted(&c.Boot),
+		Extra: extra, Warnings: c.Boot.Warnings(),
+	}
+	facts.Warnings = append(facts.Warnings, c.Extra.Warnings()...)
+	facts.Warnings = append(facts.Warnings, main.Missing(tree.FS(), overlay.Provides)...)
+	for _, p := range extra {
+		facts.Warnings = append(facts.Warnings, p.Missing(tree.FS(), func(steps.Step) bool { return false })...)
+	}
+	if main.Root == steps.MainRoot {
+		if err := c.held(tree.FS(), main, extra, &facts); err != nil {
+			return nil, inTree(c.Tree, err)
+		}
+	}
+	view, err := planview.New(main, facts)
+	return view, inTree(c.Tree, err)
+}
+
+// plans plans a root of a tree, and the extra roots that are asked for behind it.
+func plans(
+	tree *tree.Tree, boot *options.Rootfs, media *options.Payload, extra *options.Extra, root string,
+) ([]*steps.Plan, error) {
 	manifest, err := steps.ReadManifest(tree.FS(), root)
 	if err != nil {
-		return nil, inTree(c.Tree, err)
+		return nil, err
 	}
-	payload := c.Media.Wanted(&c.Boot)
-	if payload && root == steps.MainRoot {
+	if media.Wanted(boot) && root == steps.MainRoot {
 		if manifest, err = payloadManifest(tree.FS()); err != nil {
-			return nil, inTree(c.Tree, err)
+			return nil, err
 		}
 	}
-	plan, err := steps.NewPlanOf(manifest, tree.FS(), root, c.Media.Config(&c.Boot))
-	if err != nil {
-		return nil, inTree(c.Tree, err)
+	config := media.Config(boot)
+	if err := extra.Config(config); err != nil {
+		return nil, err
 	}
-	facts := planview.Facts{
-		Tree: c.Tree, Mode: string(c.Boot.Mode()), Media: c.Media.Media(&c.Boot), Payload: payload,
-		Warnings: c.Boot.Warnings(),
+	main, err := steps.NewPlanOf(manifest, tree.FS(), root, config)
+	if err != nil || root != steps.MainRoot {
+		return []*steps.Plan{main}, err
 	}
-	facts.Warnings = append(facts.Warnings, plan.Missing(tree.FS(), overlay.Provides)...)
-	if root == steps.MainRoot {
-		if err := c.held(tree.FS(), plan, &facts); err != nil {
-			return nil, inTree(c.Tree, err)
-		}
-	}
-	view, err := planview.New(plan, facts)
-	return view, inTree(c.Tree, err)
+	behind, err := steps.NewExtraPlans(tree.FS(), extra.Names(), main.Config)
+	return append([]*steps.Plan{main}, behind...), err
 }
 
 // checkInputs reports files of options that are not there, or are no files: a plan that could not be carried out is none.
@@ -143,18 +164,27 @@ func payloadManifest(tree fs.FS) (steps.Manifest, error) {
 	return steps.ParseManifest(name, bytes.NewReader(text))
 }
 
-// openTree opens a checkout so that nothing outside of it can be read through it.
-func openTree(dir string) (*os.Root, error) {
-	tree, err := os.OpenRoot(dir)
+// openTree opens a checkout so that nothing outside of it can be read through it, with the extra roots of other folders
+// beside its steps.
+func openTree(dir string, extra *options.Extra) (*tree.Tree, error) {
+	dirs, err := extra.Folders()
 	if err != nil {
-		return nil, fmt.Errorf("open tree: %w", err)
+		return nil, err
 	}
-	if _, err := fs.Stat(tree.FS(), steps.MainRoot); err != nil {
-		_ = tree.Close()
-		return nil, fmt.Errorf("tree %s: no folder %q in it: name the top folder of a live-bootstrap checkout", dir,
-			steps.MainRoot)
+	t, err := tree.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	return tree, nil
+	err = t.AddExtras(dirs)
+	for _, name := range extra.Names() {
+		if err == nil {
+			err = tree.CheckExtra(t.FS(), name)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
 }
 
 // inTree says in which tree an error was found; the names in it begin at the tree's top.

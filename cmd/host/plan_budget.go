@@ -17,6 +17,7 @@ import (
 	"kindling/host/budget"
 	"kindling/host/options"
 	"kindling/host/planview"
+	"kindling/host/tree"
 	"kindling/steps"
 	"kindling/steps/overlay"
 )
@@ -35,6 +36,7 @@ type planBudget struct {
 	cmd      *planCmd
 	tree     fs.FS
 	plan     *steps.Plan
+	extra    []*steps.Plan
 	files    []steps.Distfile
 	agent    int64 // size; 0: no agent
 	base     bool  // there is a base tarball
@@ -43,16 +45,16 @@ type planBudget struct {
 }
 
 // held holds a plan against the limits of the early kernels, if any runs, and decides about the base tarball.
-func (c *planCmd) held(tree fs.FS, plan *steps.Plan, facts *planview.Facts) error {
+func (c *planCmd) held(tree fs.FS, plan *steps.Plan, extra []*steps.Plan, facts *planview.Facts) error {
 	if !c.Boot.KernelBootstrap() {
 		facts.BaseTarball = c.baseTarball(plan, nil)
 		return nil
 	}
-	files, err := plan.Distfiles(c.Media.Media(&c.Boot))
+	files, err := steps.Distfiles(append([]*steps.Plan{plan}, extra...), c.Media.Media(&c.Boot))
 	if err != nil {
 		return err
 	}
-	b := planBudget{cmd: c, tree: tree, plan: plan, files: files}
+	b := planBudget{cmd: c, tree: tree, plan: plan, extra: extra, files: files}
 	if b.agent, err = c.agentSize(); err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (b *planBudget) firstMedium() error {
 	payload := b.cmd.Media.Wanted(&b.cmd.Boot)
 	in := overlay.Input{
 		Tree: b.tree, Payload: payload, Agent: b.agent > 0, DoneEvent: b.agent == 0 && payload,
-		Importer: kindling.PayloadImportSource, BaseTarball: b.base,
+		Importer: kindling.PayloadImportSource, BaseTarball: b.base, Extra: b.extra,
 	}
 	if b.cmd.Boot.Qemu {
 		in.Panic = linuxPanic
@@ -174,7 +176,12 @@ func (b *planBudget) firstMedium() error {
 	if err != nil {
 		b.warnings = append(b.warnings, fmt.Sprintf("budget: counted without Kindling's own files: %v", err))
 	}
+	roots, err := b.extraRoots()
+	if err != nil {
+		return err
+	}
 	added := []budget.Item{{Path: "/steps/bootstrap.cfg", Size: int64(len(b.plan.Config.Bytes()))}}
+	added = append(added, roots...)
 	var distfiles []budget.Item
 	for _, f := range over.Files {
 		added = append(added, budget.Item{Path: "/" + f.Path, Size: int64(len(f.Data))})
@@ -196,6 +203,21 @@ func (b *planBudget) firstMedium() error {
 	b.in.First = budget.Measure(items)
 	b.warnings = append(b.warnings, warnings...)
 	return err
+}
+
+// extraRoots lists the files of the extra roots, which stand on the first medium beside the steps.
+func (b *planBudget) extraRoots() ([]budget.Item, error) {
+	var items []budget.Item
+	for _, p := range b.extra {
+		entries, err := tree.List(b.tree, p.Root)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			items = append(items, budget.Item{Path: "/" + path.Join(p.Root, e.Path), Size: e.Size})
+		}
+	}
+	return items, nil
 }
 
 // payload says what is imported under Fiwix, what stays in the ramdisk besides, and what is removed from it.
@@ -243,7 +265,7 @@ func (b *planBudget) payload() error {
 func (b *planBudget) onlyLinux() (map[string]bool, error) {
 	media := b.cmd.Media.Media(&b.cmd.Boot)
 	media.PayloadStage = steps.PayloadStageAuto
-	files, err := b.plan.Distfiles(media)
+	files, err := steps.Distfiles(append([]*steps.Plan{b.plan}, b.extra...), media)
 	late := map[string]bool{}
 	for _, f := range files {
 		late[f.Name] = f.Medium == steps.MediumPayload

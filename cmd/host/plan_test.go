@@ -146,9 +146,63 @@ func TestPlanText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"host: steps 1 to 4, 1 builds", "build: extra-1.0", "extra-1.0.tar.gz  network", "root steps-extra"} {
+	for _, want := range []string{"host, steps-extra: steps 1 to 4, 1 builds", "build: extra-1.0", "extra-1.0.tar.gz  network", "root steps-extra"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+// An extra root of a folder of its own is planned behind the main steps, and its distfiles are late ones.
+func TestPlanExtra(t *testing.T) {
+	tree, other := smallTree(t), filepath.Join(t.TempDir(), "steps-other")
+	writeTestFile(t, filepath.Join(other, "manifest"), "build: other-1\n")
+	writeTestFile(t, filepath.Join(other, "other-1", "sources"), "f https://example.org/other.tar "+strings.Repeat("5", 64)+"\n")
+	args := []string{"--tree", tree, "-q", "--external-sources"}
+	without := planJSON(t, args...)
+	args = append(args, "--extra-root", other, "--extra-build", "other", "--extra-build", "extra")
+	view := planJSON(t, args...)
+	if diff := cmp.Diff([]string{"steps-other", "steps-extra"}, view.Extra); diff != "" {
+		t.Errorf("extra roots (-want +got)\n%s", diff)
+	}
+	if got := mediaText(view.Media); got != "init 3, payload-early 5, payload 6" {
+		t.Errorf("media: %s", got)
+	}
+	if n := len(view.Steps) - len(without.Steps); n != 5 {
+		t.Errorf("%d steps more, want 5", n)
+	}
+	if last := view.Steps[len(view.Steps)-1]; last.Name != "after" || last.Number != len(view.Steps) {
+		t.Errorf("the last step is %+v", last)
+	}
+	if len(without.Extra) != 0 || without.Steps[len(without.Steps)-1].ID != view.Steps[len(view.Steps)-1].ID {
+		t.Error("extra roots change the names of the main steps")
+	}
+	files := func(v planview.View) int64 {
+		for _, row := range v.Budgets.Rows {
+			if row.ID == "builder-hex0.files" {
+				return *row.Known
+			}
+		}
+		t.Fatal("no budget for builder-hex0's files")
+		return 0
+	}
+	if files(view) <= files(without) {
+		t.Errorf("builder-hex0 holds %d files with extra roots, %d without", files(view), files(without))
+	}
+	out, err := runVerb(t.Context(), t, append([]string{"plan"}, args...)...)
+	if err != nil || !strings.Contains(out, "then steps-other, steps-extra, payload stage auto") {
+		t.Errorf("text: %v\n%s", err, out)
+	}
+	for args, want := range map[string]string{
+		"--extra-build=gone": "the tree has no steps-gone: name its folder with --extra-root",
+		"--extra-root=" + other + "/gone --extra-build=gone":    "extra root gone: open",
+		"--extra-root=extra=" + other + " --extra-build=extra":  "the tree has steps-extra already",
+		"--extra-root=" + other + " --extra-root=other=" + tree: "is the extra root other already",
+		"--build-guix-also": "the tree has no steps-guix",
+	} {
+		_, err := runVerb(t.Context(), t, append([]string{"plan", "--tree", tree, "-q"}, strings.Fields(args)...)...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", args, err, want)
 		}
 	}
 }

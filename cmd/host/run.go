@@ -37,9 +37,10 @@ type bootOptions options.Rootfs
 type runCmd struct {
 	Boot  bootOptions     `embed:""`
 	Media options.Payload `embed:""`
+	Extra options.Extra   `embed:""`
 
 	Tree      string `help:"The live-bootstrap checkout to run; without it the embedded default." placeholder:"DIR"`
-	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree)." placeholder:"DIR"`
+	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree), or of those of --extra-root." placeholder:"DIR"`
 	Agent     string `help:"The agent's program, or off for a tree's own scripts (default: beside this program)." placeholder:"FILE|off"`
 
 	Folder pathName `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run"`
@@ -64,6 +65,7 @@ func (runCmd) Help() string {
 		"kindling run", "boot the embedded default and watch it",
 		"kindling run --variant panic", "the same, made to fail in one way",
 		"kindling run --dry-run", "print the command line of QEMU only",
+		"kindling run --extra-build spark", "the same with an extra root behind the main steps",
 		"kindling run --json --run out", "events as JSON lines; everything that the run leaves is in out",
 		"kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources",
 		"a real bootstrap, from builder-hex0 on",
@@ -179,6 +181,9 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 // check reports options that do not go together.
 func (c *runCmd) check() error {
 	b := c.Boot
+	if err := c.Extra.Check(); err != nil {
+		return usageError("%s", err)
+	}
 	demoOnly := c.Variant != "" || c.Guest != "386"
 	switch {
 	case c.From == "" && c.Source != "":
@@ -191,8 +196,8 @@ func (c *runCmd) check() error {
 		return usageError("--variant and --guest belong to the embedded default; --tree names another tree")
 	case c.Tree == "" && c.Agent == agentNone:
 		return usageError("--agent=off: the embedded default is a run of the agent; name a tree with --tree")
-	case c.Tree == "" && c.Distfiles != "":
-		return usageError("--distfiles: the embedded default has its own; name a tree with --tree")
+	case c.Tree == "" && c.Distfiles != "" && len(c.Extra.ExtraRoot) == 0:
+		return usageError("--distfiles: the embedded default has its own; name a tree with --tree, or an extra root with --extra-root")
 	case c.Tree == "" && (b.Chroot || b.Bwrap || b.BareMetal || b.Kernel != "" || b.Repo != "" || b.EarlyPreseed != "" || b.ExternalSources || b.Interactive):
 		return usageError("the embedded default runs in QEMU, from its own sources; options for a tree need --tree")
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,10 +35,18 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, err
 	}
+	for _, w := range r.cmd.Extra.Warnings() {
+		r.notes = append(r.notes, w)
+		r.say("warning: " + w)
+	}
 	media, err := hostdemo.Assemble(ctx, hostdemo.Options{
 		Dir: r.dir.Disks(), Cache: cache, Agent: r.agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
 		Variant: demo.Variant(r.cmd.Variant), Cores: int(r.cmd.Boot.Cores), Progress: r.say,
+		Extra: r.cmd.Extra, Distfiles: r.cmd.Distfiles,
 	})
+	if _, ok := errors.AsType[*hostdemo.InputError](err); ok {
+		return machine{}, usageError("assemble: %s", err)
+	}
 	if err != nil {
 		return machine{}, fmt.Errorf("assemble: %w", err)
 	}

@@ -13,16 +13,18 @@ import (
 	"path"
 	"path/filepath"
 
+	"kindling/host/options"
 	"kindling/steps"
 )
 
 // scriptsCmd is "kindling scripts": it writes what the tree's own script generator would write in the guest, below a
 // folder. The folder appears as a whole or not at all.
 type scriptsCmd struct {
-	Tree   string `help:"The live-bootstrap checkout."                                   required:"" placeholder:"DIR"`
-	Config string `help:"The bootstrap.cfg to evaluate the manifest with."               required:"" placeholder:"FILE"`
-	Out    string `help:"Where to write; must not exist yet, or be empty."               required:"" placeholder:"DIR"`
-	Root   string `help:"The root to generate; others than /steps begin in bash."        default:"/steps"`
+	Tree      string   `help:"The live-bootstrap checkout."                                   required:"" placeholder:"DIR"`
+	Config    string   `help:"The bootstrap.cfg to evaluate the manifest with."               required:"" placeholder:"FILE"`
+	Out       string   `help:"Where to write; must not exist yet, or be empty."               required:"" placeholder:"DIR"`
+	ExtraRoot []string `help:"A folder to take for the extra root steps-NAME: DIR or NAME=DIR; may be repeated." sep:"none" placeholder:"DIR"`
+	Root      string   `help:"The root to generate; others than /steps begin in bash."        default:"/steps"`
 }
 
 // Help implements kong.HelpProvider.
@@ -55,7 +57,7 @@ func (c *scriptsCmd) generate() ([]steps.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := openTree(c.Tree)
+	tree, err := openTree(c.Tree, &options.Extra{ExtraRoot: c.ExtraRoot})
 	if err != nil {
 		return nil, err
 	}

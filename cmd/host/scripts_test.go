@@ -200,7 +200,7 @@ func TestScriptsErrors(t *testing.T) {
 			if err := os.RemoveAll(filepath.Join(tree, "steps")); err != nil {
 				t.Fatal(err)
 			}
-		}, "/steps", "no folder \"steps\" in it"},
+		}, "/steps", "there is no steps/manifest: name the top folder of a checkout"},
 		{"manifest outside of the tree", func(t *testing.T, tree, _ string) {
 			manifest := filepath.Join(tree, "steps", "manifest")
 			if err := errors.Join(os.Remove(manifest), os.Symlink("/etc/passwd", manifest)); err != nil {

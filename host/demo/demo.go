@@ -28,6 +28,7 @@ import (
 	"kindling/host/debian"
 	"kindling/host/initramfs"
 	"kindling/host/options"
+	"kindling/host/tree"
 	"kindling/internal/payload"
 	"kindling/steps"
 	"kindling/steps/demo"
@@ -52,7 +53,10 @@ type Options struct {
 	Importer   []byte       // source of payload-import
 	Variant    demo.Variant // how the run shall fail
 	Cores      int          // of the guest
-	Progress   debian.Progress
+
+	Extra     options.Extra // extra roots: of the embedded default, or of folders
+	Distfiles string        // folder of what those of folders need; "" for none
+	Progress  debian.Progress
 }
 
 // Image is one medium that was made.
@@ -71,6 +75,7 @@ type Media struct {
 	Target    Image
 	MirrorDir string // folder with the distfiles that the guest downloads
 	Plan      *steps.Plan
+	Extra     []*steps.Plan
 	Packages  []debian.Package
 }
 
@@ -85,18 +90,80 @@ func Assemble(ctx context.Context, o Options) (Media, error) {
 		return m, err
 	}
 	m.Packages = slices.Concat(userland.Packages, m.Kernel.Packages)
-	config := o.config()
-	if m.Plan, err = steps.NewPlan(demo.Tree(), steps.MainRoot, config); err != nil {
-		return m, fmt.Errorf("embedded tree: %w", err)
-	}
-	if err := o.placeDistfiles(ctx, &m); err != nil {
-		return m, err
-	}
-	if m.Initramfs, err = o.initramfs(ctx, userland, &m); err != nil {
+	if err := o.onTree(ctx, userland, &m); err != nil {
 		return m, err
 	}
 	m.Target = Image{Name: "target", Path: filepath.Join(o.Dir, "target.img"), Size: TargetSize}
 	return m, blankDisk(m.Target)
+}
+
+// onTree makes everything that depends on the tree, with its extra roots beside it.
+func (o Options) onTree(ctx context.Context, userland debian.Tree, m *Media) error {
+	folders, err := o.Extra.Folders()
+	if err != nil {
+		return err
+	}
+	extras, err := tree.OpenExtras(folders)
+	if err != nil {
+		return o.input(err)
+	}
+	defer extras.Close()
+	fsys, err := extras.Over(tree.Mount(demo.Tree(), demo.ExtraRoots()))
+	if err == nil {
+		err = o.plan(fsys, m)
+	}
+	if err != nil {
+		return o.input(fmt.Errorf("embedded tree: %w", err))
+	}
+	if err := o.placeDistfiles(ctx, m); err != nil {
+		return err
+	}
+	m.Initramfs, err = o.initramfs(ctx, userland, fsys, m)
+	return err
+}
+
+// InputError is an error in what the user has given: an extra root, or a distfile of one.
+type InputError struct{ err error }
+
+// Error implements error.
+func (e *InputError) Error() string { return e.err.Error() }
+
+// Unwrap is the error itself.
+func (e *InputError) Unwrap() error { return e.err }
+
+// input is an error that the user's extra roots have made, if there are any; everything else is embedded.
+func (o Options) input(err error) error {
+	if len(o.Extra.Names())+len(o.Extra.ExtraRoot) == 0 {
+		return err
+	}
+	return &InputError{err}
+}
+
+// plan plans the main steps and the extra roots behind them.
+func (o Options) plan(fsys fs.FS, m *Media) error {
+	config := o.config()
+	if err := o.Extra.Config(config); err != nil {
+		return err
+	}
+	names := o.Extra.Names()
+	for _, name := range names {
+		if err := tree.CheckExtra(fsys, name); err != nil {
+			return err
+		}
+	}
+	var err error
+	if m.Plan, err = steps.NewPlan(fsys, steps.MainRoot, config); err != nil {
+		return err
+	}
+	if m.Extra, err = steps.NewExtraPlans(fsys, names, m.Plan.Config); err != nil {
+		return err
+	}
+	for _, p := range m.Extra {
+		for _, missing := range p.Missing(fsys, func(steps.Step) bool { return false }) {
+			return errors.New(missing)
+		}
+	}
+	return nil
 }
 
 // config is bootstrap.cfg: that of a kernel bootstrap in QEMU with a payload.
@@ -112,9 +179,9 @@ func (o Options) config() *steps.Config {
 // configuration.
 func (o Options) placeDistfiles(ctx context.Context, m *Media) error {
 	media := steps.MediaOptions{Payload: true, PayloadStage: steps.PayloadStageAuto}
-	files, err := m.Plan.Distfiles(media)
+	files, err := steps.Distfiles(append([]*steps.Plan{m.Plan}, m.Extra...), media)
 	if err != nil {
-		return fmt.Errorf("embedded tree: %w", err)
+		return o.input(fmt.Errorf("embedded tree: %w", err))
 	}
 	have, err := demo.Distfiles()
 	if err != nil {
@@ -126,11 +193,10 @@ func (o Options) placeDistfiles(ctx context.Context, m *Media) error {
 	}
 	var entries []payload.Entry
 	for _, f := range files {
-		i := slices.IndexFunc(have, func(d demo.Distfile) bool { return d.Name == f.Name })
-		if i < 0 {
-			return fmt.Errorf("embedded tree: %s is not among its distfiles", f.Name)
+		data, err := o.distfile(f, have)
+		if err != nil {
+			return o.input(err)
 		}
-		data := have[i].Data
 		switch f.Medium {
 		case steps.MediumPayload, steps.MediumPayloadEarly:
 			entries = append(entries, payload.Entry{Name: f.Name, Size: int64(len(data)), SHA256: f.SHA256,
@@ -144,6 +210,25 @@ func (o Options) placeDistfiles(ctx context.Context, m *Media) error {
 		}
 	}
 	return o.payload(ctx, m, entries)
+}
+
+// distfile is the content of a distfile: one of the embedded ones, or one of the folder.
+func (o Options) distfile(f steps.Distfile, have []demo.Distfile) ([]byte, error) {
+	if i := slices.IndexFunc(have, func(d demo.Distfile) bool { return d.Name == f.Name }); i >= 0 {
+		return have[i].Data, nil
+	}
+	needed := fmt.Sprintf("distfile %s, which %s/%s needs", f.Name, f.Root, f.NeededBy)
+	if o.Distfiles == "" {
+		return nil, fmt.Errorf("%s: name the folder that has it with --distfiles", needed)
+	}
+	data, err := os.ReadFile(filepath.Join(o.Distfiles, f.Name))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", needed, err)
+	}
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != f.SHA256 {
+		return nil, fmt.Errorf("%s: sha256 %x instead of %s", needed, sum, f.SHA256)
+	}
+	return data, nil
 }
 
 // payload writes the payload image and adds its keys to the configuration.
@@ -185,7 +270,7 @@ func (o Options) cut(m *Media, entries []payload.Entry) error {
 }
 
 // initramfs writes what the kernel unpacks: userland, modules, the tree, the agent as /init.
-func (o Options) initramfs(ctx context.Context, userland debian.Tree, m *Media) (Image, error) {
+func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS, m *Media) (Image, error) {
 	modules, err := m.Kernel.Modules(slices.Concat(debian.DefaultModules(), debian.StorageModules()))
 	if err != nil {
 		return Image{}, err
@@ -199,8 +284,15 @@ func (o Options) initramfs(ctx context.Context, userland debian.Tree, m *Media) 
 		return Image{}, err
 	}
 	image := Image{Name: "initramfs", Path: filepath.Join(o.Dir, "initramfs.cpio")}
-	sum, err := initramfs.Create(ctx, image.Path,
-		initramfs.Dir(userland.Dir, "."), initramfs.FS(demo.Tree(), "."), initramfs.FS(overlay, "."), initramfs.Files(own...))
+	layers := []initramfs.Layer{initramfs.Dir(userland.Dir, "."), initramfs.FS(demo.Tree(), "."), initramfs.FS(overlay, ".")}
+	for _, p := range m.Extra {
+		root, err := fs.Sub(fsys, p.Root)
+		if err != nil {
+			return Image{}, err
+		}
+		layers = append(layers, initramfs.FS(root, p.Root))
+	}
+	sum, err := initramfs.Create(ctx, image.Path, append(layers, initramfs.Files(own...))...)
 	if err != nil {
 		return Image{}, err
 	}

@@ -23,6 +23,8 @@ type Facts struct {
 	Media steps.MediaOptions
 	// Payload says that there will be a payload image.
 	Payload bool
+	// Extra are the plans of the extra roots that run behind the main steps, in their order.
+	Extra []*steps.Plan
 	// Budgets are the early kernels' limits; nil: no early kernel runs.
 	Budgets *budget.Report
 	// BaseTarball says what becomes of it; nil: this root has none.
@@ -35,8 +37,9 @@ type Facts struct {
 type View struct {
 	Version   int        `json:"version"`
 	Tree      string     `json:"tree"`
-	Root      string     `json:"root"` // the folder of the manifest in the tree, such as "steps"
-	Mode      string     `json:"mode"` // "qemu", "bare-metal", "chroot", "bwrap"
+	Root      string     `json:"root"`            // the folder of the manifest in the tree, such as "steps"
+	Mode      string     `json:"mode"`            // "qemu", "bare-metal", "chroot", "bwrap"
+	Extra     []string   `json:"extra,omitempty"` // the folders of the extra roots, in the order in which they run
 	Config    []Variable `json:"config"`
 	Payload   *Payload   `json:"payload"` // null: there is none
 	Counts    Counts     `json:"counts"`
@@ -92,19 +95,21 @@ type Total struct {
 	Files  int    `json:"files"`
 }
 
-// Stretch is a run of steps on one kernel.
+// Stretch is a run of steps on one kernel and of one root.
 type Stretch struct {
-	Kernel string `json:"kernel"` // "builder-hex0", "fiwix", "linux-early", "linux-initramfs", "linux-disk", "host"
-	First  int    `json:"first"`  // step numbers
+	Kernel string `json:"kernel"`         // "builder-hex0", "fiwix", "linux-early", "linux-initramfs", "linux-disk", "host"
+	Root   string `json:"root,omitempty"` // the folder of an extra root
+	First  int    `json:"first"`          // step numbers
 	Last   int    `json:"last"`
 	Builds int    `json:"builds"`
 }
 
 // Step is one step.
 type Step struct {
-	Number    int      `json:"number"` // from 1
-	ID        string   `json:"id"`     // the name in logs, journal and events
-	Kind      string   `json:"kind"`   // "build", "improve", "jump", "uninstall"
+	Number    int      `json:"number"`         // its place in the run, from 1
+	Root      string   `json:"root,omitempty"` // the folder of an extra root
+	ID        string   `json:"id"`             // the name in logs, journal and events
+	Kind      string   `json:"kind"`           // "build", "improve", "jump", "uninstall"
 	Name      string   `json:"name"`
 	Args      []string `json:"args,omitempty"` // an uninstall's whole list
 	Pass      int      `json:"pass,omitempty"` // a build's pass, from 1
@@ -123,6 +128,7 @@ type Distfile struct {
 	SHA256   string   `json:"sha256"`
 	Medium   string   `json:"medium"`
 	Again    string   `json:"again,omitempty"` // a second medium that has it as well
+	Root     string   `json:"root,omitempty"`  // the folder of an extra root, if one needs it first
 	NeededBy string   `json:"needed_by"`       // the first package that needs it
 	Line     int      `json:"line"`            // of that one in the manifest
 	Active   bool     `json:"active"`          // some step of this plan needs it
@@ -131,20 +137,21 @@ type Distfile struct {
 
 // New makes the view of a plan. Its errors are those of steps.Plan.Distfiles.
 func New(p *steps.Plan, facts Facts) (*View, error) {
-	files, err := p.Distfiles(facts.Media)
+	files, err := steps.Distfiles(append([]*steps.Plan{p}, facts.Extra...), facts.Media)
 	if err != nil {
 		return nil, err
 	}
+	order := steps.InOrder(p, facts.Extra)
 	v := &View{
 		Version: Version, Tree: facts.Tree, Root: p.Root, Mode: facts.Mode,
-		Counts: counts(p.Counts()), Kernels: stretches(p.Steps), Media: totals(files),
+		Counts: counts(p.Counts()), Kernels: stretches(order), Media: totals(files),
 		Config: []Variable{}, Steps: []Step{}, Distfiles: []Distfile{}, Budgets: facts.Budgets, Warnings: []string{},
 		BaseTarball: facts.BaseTarball,
 	}
 	for _, variable := range p.Config.Variables() {
 		v.Config = append(v.Config, Variable(variable))
 	}
-	for _, s := range p.Steps {
+	for _, s := range order {
 		v.Steps = append(v.Steps, newStep(s))
 	}
 	for _, f := range files {
@@ -154,6 +161,10 @@ func New(p *steps.Plan, facts Facts) (*View, error) {
 		v.Payload = newPayload(files, facts.Media.PayloadStage)
 	}
 	v.Warnings = append(append(v.Warnings, facts.Warnings...), p.Warnings...)
+	for _, extra := range facts.Extra {
+		v.Extra = append(v.Extra, extra.Root)
+		v.Warnings = append(v.Warnings, extra.Warnings...)
+	}
 	if facts.Budgets != nil {
 		v.Warnings = append(v.Warnings, facts.Budgets.Warnings...)
 	}
@@ -179,7 +190,7 @@ func newPayload(files []steps.Distfile, stage steps.PayloadStage) *Payload {
 
 func newStep(s steps.Step) Step {
 	step := Step{
-		Number: s.Number, ID: s.ID(), Kind: string(s.Kind), Name: s.Name, Args: s.Args, Pass: s.Pass,
+		Number: s.At, Root: s.Root, ID: s.ID(), Kind: string(s.Kind), Name: s.Name, Args: s.Args, Pass: s.Pass,
 		Family: string(s.Family), Kernel: string(s.Kernel), Script: s.Script, Line: s.Line, text: s.String(),
 	}
 	for _, source := range s.Sources {
@@ -192,6 +203,9 @@ func newDistfile(f steps.Distfile) Distfile {
 	d := Distfile{
 		Name: f.Name, SHA256: f.SHA256, Medium: string(f.Medium), Again: string(f.Again),
 		NeededBy: f.NeededBy, Line: f.Line, Active: f.Active,
+	}
+	if f.Root != steps.MainRoot {
+		d.Root = f.Root
 	}
 	for _, source := range f.Sources {
 		if source.URL != "_" {
@@ -208,15 +222,15 @@ func counts(c steps.Counts) Counts {
 	}
 }
 
-// stretches cuts the steps where the kernel changes.
+// stretches cuts the steps where the kernel or the root changes.
 func stretches(all []steps.Step) []Stretch {
 	out := []Stretch{}
 	for _, s := range all {
-		if len(out) == 0 || out[len(out)-1].Kernel != string(s.Kernel) {
-			out = append(out, Stretch{Kernel: string(s.Kernel), First: s.Number})
+		if len(out) == 0 || out[len(out)-1].Kernel != string(s.Kernel) || out[len(out)-1].Root != s.Root {
+			out = append(out, Stretch{Kernel: string(s.Kernel), Root: s.Root, First: s.At})
 		}
 		last := &out[len(out)-1]
-		last.Last = s.Number
+		last.Last = s.At
 		if s.Kind == steps.KindBuild {
 			last.Builds++
 		}

@@ -24,16 +24,20 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // newView is the view of a small plan.
-func newView(t *testing.T, facts planview.Facts) *planview.View {
+func newView(t *testing.T, facts planview.Facts, extra ...string) *planview.View {
 	t.Helper()
 	sum := func(digit string) string { return " " + strings.Repeat(digit, 64) }
 	tree := fstest.MapFS{
 		"steps/manifest": {Data: []byte("build: a\njump: fiwix\nimprove: import_payload\nbuild: b\njump: linux\n" +
 			"jump: move_disk\nuninstall: b /usr/bin/x\nbuild: c ( CHROOT == True )\nimprove: get_network ( NETWORK )\nbuild: ab\n")},
-		"steps/a/sources":  {Data: []byte("f http://x/a" + sum("a") + "\n")},
-		"steps/b/sources":  {Data: []byte("g http://x/git~1 _" + sum("b") + " b\n")},
-		"steps/c/sources":  {Data: []byte("f http://x/c" + sum("c") + "\n")},
-		"steps/ab/sources": {Data: []byte("f http://y/a" + sum("a") + "\nf http://x/d" + sum("d") + "\n")},
+		"steps/a/sources":      {Data: []byte("f http://x/a" + sum("a") + "\n")},
+		"steps/b/sources":      {Data: []byte("g http://x/git~1 _" + sum("b") + " b\n")},
+		"steps/c/sources":      {Data: []byte("f http://x/c" + sum("c") + "\n")},
+		"steps-lfs/manifest":   {Data: []byte("define: LFS = ( True )\nbuild: b\nimprove: note\n")},
+		"steps-lfs/b/sources":  {Data: []byte("f http://x/e" + sum("e") + "\n")},
+		"steps-top/manifest":   {Data: []byte("build: ab ( LFS == True )\n")},
+		"steps-top/ab/sources": {Data: []byte("f http://y/a" + sum("a") + "\n")},
+		"steps/ab/sources":     {Data: []byte("f http://y/a" + sum("a") + "\nf http://x/d" + sum("d") + "\n")},
 	}
 	cfg, err := steps.ParseConfig("c", strings.NewReader("KERNEL_BOOTSTRAP=True\nMIRRORS=\"http://m <&>\"\n"))
 	if err != nil {
@@ -41,6 +45,9 @@ func newView(t *testing.T, facts planview.Facts) *planview.View {
 	}
 	plan, err := steps.NewPlan(tree, steps.MainRoot, cfg)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if facts.Extra, err = steps.NewExtraPlans(tree, extra, plan.Config); err != nil {
 		t.Fatal(err)
 	}
 	view, err := planview.New(plan, facts)
@@ -54,17 +61,21 @@ func TestView(t *testing.T) {
 	tests := []struct {
 		name  string
 		facts planview.Facts
+		extra []string
 	}{
+		{"extra", planview.Facts{
+			Tree: "/tree", Mode: "qemu", Payload: true, Media: steps.MediaOptions{ExternalSources: true, Payload: true},
+		}, []string{"lfs", "top"}},
 		{"payload", planview.Facts{
 			Tree: "/tree", Mode: "qemu", Payload: true, Warnings: []string{"something about options"},
 			Media: steps.MediaOptions{ExternalSources: true, Payload: true}, Budgets: smallBudgets(),
 			BaseTarball: &planview.BaseTarball{Why: "no room"},
-		}},
-		{"network", planview.Facts{Tree: "/tree", Mode: "bare-metal"}},
+		}, nil},
+		{"network", planview.Facts{Tree: "/tree", Mode: "bare-metal"}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			view := newView(t, test.facts)
+			view := newView(t, test.facts, test.extra...)
 			var text, object bytes.Buffer
 			if err := errors.Join(view.Text(&text), view.JSON(&object)); err != nil {
 				t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -53,7 +54,11 @@ func table(out *bytes.Buffer, rows func(row func(format string, args ...any))) {
 func (v *View) textSteps(out *bytes.Buffer) {
 	steps := v.Steps
 	for _, k := range v.Kernels {
-		fmt.Fprintf(out, "%s: steps %d to %d, %d builds\n", k.Kernel, k.First, k.Last, k.Builds)
+		where, scripts := k.Kernel, ""
+		if k.Root != "" {
+			where, scripts = where+", "+k.Root, k.Root+"/"
+		}
+		fmt.Fprintf(out, "%s: steps %d to %d, %d builds\n", where, k.First, k.Last, k.Builds)
 		table(out, func(row func(string, ...any)) {
 			for len(steps) > 0 && steps[0].Number <= k.Last {
 				s := steps[0]
@@ -62,7 +67,7 @@ func (v *View) textSteps(out *bytes.Buffer) {
 				if s.Pass > 0 {
 					text += fmt.Sprintf(" (pass %d)", s.Pass)
 				}
-				row("%5d\t%s\t%d.sh\t%s", s.Number, s.Family, s.Script, text)
+				row("%5d\t%s\t%s%d.sh\t%s", s.Number, s.Family, scripts, s.Script, text)
 			}
 		})
 	}
@@ -76,6 +81,9 @@ func (v *View) textDistfiles(out *bytes.Buffer) {
 		row("distfile\tmedium\tfirst needed by")
 		for _, f := range v.Distfiles {
 			medium, needed := f.Medium, f.NeededBy
+			if f.Root != "" {
+				needed = f.Root + "/" + needed
+			}
 			if f.Again != "" {
 				medium += ", " + f.Again
 			}
@@ -114,6 +122,9 @@ func (v *View) textTotals(out *bytes.Buffer) {
 	}
 	fmt.Fprintf(out, "tree %s, root %s, mode %s: %d steps, %d distfiles", v.Tree, v.Root, v.Mode, len(v.Steps),
 		len(v.Distfiles))
+	if len(v.Extra) > 0 {
+		fmt.Fprintf(out, ", then %s", strings.Join(v.Extra, ", "))
+	}
 	if v.Payload != nil {
 		fmt.Fprintf(out, ", payload stage %s (%d of %d files early)", v.Payload.Stage, v.Payload.EarlyFiles,
 			v.Payload.Files)

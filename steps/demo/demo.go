@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The Kindling authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package demo holds the embedded default: a small tree in live-bootstrap's shape, the sources of its two packages, and
-// the variants of it that fail on purpose. It holds data and decides nothing; host/demo assembles media from it.
+// Package demo holds the embedded default: a small tree in live-bootstrap's shape, the sources of its packages, an extra
+// root, and the variants of it that fail on purpose. It holds data and decides nothing; host/demo assembles media from it.
 package demo
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-//go:embed tree distfiles variants
+//go:embed tree roots distfiles variants
 var files embed.FS
 
 // Variant names a way in which the embedded default can be made to fail. The empty one does not fail.
@@ -36,6 +36,10 @@ func Variants() []Variant { return []Variant{AfterFails, BuildFails, PayloadCut,
 
 // Tree is the embedded tree, with "steps" at its top as in a checkout of live-bootstrap.
 func Tree() fs.FS { return sub("tree") }
+
+// ExtraRoots are the extra roots of the embedded default, by the folder that each has beside "steps". They are no part of
+// a run unless it asks for them.
+func ExtraRoots() map[string]fs.FS { return map[string]fs.FS{"steps-spark": sub("roots/steps-spark")} }
 
 // sub is one of the embedded folders. That they are there is settled when this is compiled.
 func sub(dir string) fs.FS {

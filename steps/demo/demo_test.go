@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
+	"path"
+	"strings"
 	"testing"
 
 	"kindling/steps"
@@ -22,6 +24,21 @@ func config(t *testing.T) *steps.Config {
 	return c
 }
 
+// under is a file system below a folder.
+type under struct {
+	folder string
+	fsys   fs.FS
+}
+
+// Open implements fs.FS.
+func (u under) Open(name string) (fs.File, error) {
+	inside, found := strings.CutPrefix(name, u.folder)
+	if !found {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return u.fsys.Open(path.Join(".", inside))
+}
+
 // The sums in the sources files are those of the archives that Distfiles packs, and every archive is used.
 func TestSums(t *testing.T) {
 	plan, err := steps.NewPlan(Tree(), steps.MainRoot, config(t))
@@ -29,7 +46,18 @@ func TestSums(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := make(map[string]string)
-	for _, s := range plan.Steps {
+	all := plan.Steps
+	for root, fsys := range ExtraRoots() {
+		extra, err := steps.NewPlan(under{root, fsys}, root, plan.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if missing := extra.Missing(under{root, fsys}, func(steps.Step) bool { return false }); len(missing) > 0 {
+			t.Errorf("%q", missing)
+		}
+		all = append(all, extra.Steps...)
+	}
+	for _, s := range all {
 		for _, src := range s.Sources {
 			wanted[src.Name] = src.SHA256
 		}

@@ -22,7 +22,7 @@ import (
 // do from the tree's manifest, which such a program does as well in its way.
 const seed = `package main
 
-import ("fmt"; "os"; "strings"; "time")
+import ("fmt"; "os"; "os/exec"; "strings"; "time")
 
 func main() {
 	manifest, err := os.ReadFile("/steps/manifest")
@@ -34,6 +34,10 @@ func main() {
 	case "finish":
 		if err := os.MkdirAll("/kindling", 0o755); err != nil { panic(err) }
 		if err := os.WriteFile("/kindling/done", []byte("ok\n"), 0o644); err != nil { panic(err) }
+	case "run after.sh":
+		cmd := exec.Command("/usr/bin/bash", "-c", "set -e\n. /steps/bootstrap.cfg\n. /steps/env\n. /steps/improve/after.sh")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil { fmt.Println(err); os.Exit(3) }
 	case "fail":
 		os.Exit(3)
 	case "wait":

@@ -1,0 +1,13 @@
+/*
+ * SPDX-FileCopyrightText: 2026 The Kindling authors
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#include <stdio.h>
+
+int main(void)
+{
+	puts("a spark of pass " PASS);
+	return 0;
+}
