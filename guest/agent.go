@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"os"
 	"os/signal"
@@ -227,10 +228,29 @@ func becomeOwnFile() error {
 	if err := makeDir(home); err != nil {
 		return err
 	}
+	if err := giveAway(running, selfPath); err == nil {
+		return nil
+	}
 	if err := replaceFile(selfPath, "/proc/self/exe", 0o755); err != nil {
 		return err
 	}
 	return fmt.Errorf("execute %s: %w", selfPath, unix.Exec(selfPath, []string{selfPath}, os.Environ()))
+}
+
+// giveAway gives a file another name and leaves a copy under its own. Unlike a new start from a copy that costs no
+// start, which is most of the time that the agent takes to its first step. Both names are good at any moment.
+func giveAway(path, other string) error {
+	tmp := other + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(path, tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, other); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return replaceFile(path, other, 0o755)
 }
 
 // replaceFile copies a file to a temporary name beside its destination and renames it.

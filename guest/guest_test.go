@@ -4,6 +4,7 @@
 package guest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -558,5 +559,38 @@ func TestLook(t *testing.T) {
 		if got.content != tt.want || got.text != tt.text {
 			t.Errorf("losetup %s, %d bytes: %d %q, want %d %q", tt.options, tt.size, got.content, got.text, tt.want, tt.text)
 		}
+	}
+}
+
+// The running program has the other name, and its own is that of a copy, which may be written.
+func TestGiveAway(t *testing.T) {
+	dir := t.TempDir()
+	own, other := filepath.Join(dir, "init"), filepath.Join(dir, "other")
+	data, err := os.ReadFile("/bin/sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(own, data, 0o755), os.WriteFile(other+".new", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	running := exec.CommandContext(t.Context(), own, "60")
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = running.Process.Kill(); _ = running.Wait() }()
+	for range 2 { // a life that was cut short may have left the other name
+		if err := giveAway(own, other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied, err := os.ReadFile(own)
+	if err != nil || !bytes.Equal(copied, data) {
+		t.Errorf("%d bytes, %v", len(copied), err)
+	}
+	if err := os.WriteFile(own, []byte("a step's"), 0o755); err != nil {
+		t.Error(err)
+	}
+	if held, err := os.ReadFile(other); err != nil || !bytes.Equal(held, data) {
+		t.Errorf("%d bytes, %v", len(held), err)
 	}
 }
