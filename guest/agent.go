@@ -73,7 +73,9 @@ type agent struct {
 	consoleOpen bool
 	portOpen    bool
 	heard       bool // there is an event port
-	jobs        int  // JOBS of the last step, where it was not as configured
+	consolePath string
+	shellPath   string // the terminal behind it
+	jobs        int    // JOBS of the last step, where it was not as configured
 	kills       kills
 
 	root     string // where the root filesystem is that the steps' data goes to
@@ -96,11 +98,13 @@ func Init() {
 	a.stop = cancel
 	a.listen()
 	result := a.guarded(ctx)
+	a.farewell(ctx, result)
 	a.finish(result)
 }
 
 func newAgent() *agent {
-	a := &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot), root: "/"}
+	a := &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot), root: "/",
+		consolePath: "/dev/console", shellPath: "/dev/console"}
 	log.SetOutput(a.console) // libraries print there, and fd 2 is a terminal that can stand still
 	log.SetFlags(0)
 	log.SetPrefix("kindling: ")
@@ -281,11 +285,12 @@ func (a *agent) startReaper() error {
 }
 
 func (a *agent) openConsole() error {
-	f, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0)
+	f, err := os.OpenFile(a.consolePath, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return err
 	}
 	a.consoleOpen = true
+	a.shellPath = consoleDevice("/sys")
 	a.spawn("console", func() { a.console.run(context.Background(), f) })
 	return nil
 }

@@ -39,6 +39,7 @@ func natives() map[nativeKey]func(context.Context, *job) error {
 		{steps.KindImprove, "finalize_job_count"}:    finalizeJobCount,
 		{steps.KindImprove, "populate_device_nodes"}: deviceNodes,
 		{steps.KindImprove, "get_network"}:           getNetwork,
+		{steps.KindImprove, stepOpenConsole}:         openVT,
 		{steps.KindImprove, "after"}:                 runAfter,
 	}
 }

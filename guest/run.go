@@ -116,6 +116,7 @@ func (a *agent) runSteps(ctx context.Context) error {
 		return fmt.Errorf("what the root filesystem is: %w", err)
 	}
 	a.phase(map[bool]string{true: phaseInitramfs, false: phaseDisk}[inMemory])
+	a.reopenConsoles(ctx)
 	for _, s := range a.order[a.next:] {
 		if a.state.Done[s.ID()] {
 			continue
@@ -139,8 +140,26 @@ func misplaced(s steps.Step, inMemory bool) error {
 	return nil
 }
 
-// runStep runs one step between its two journal entries.
+// runStep runs one step. Where a person sits at the run, a failure is an offer: to run the step again, to go on without
+// it, or to stop.
 func (a *agent) runStep(ctx context.Context, s steps.Step) error {
+	for {
+		err := a.tryStep(ctx, s)
+		if err == nil || ctx.Err() != nil || a.state.Failed != s.ID() || !a.interactive() {
+			return err
+		}
+		switch a.offer(ctx, s, err) {
+		case answerRetry:
+		case answerSkip:
+			return a.skip(s)
+		default:
+			return err
+		}
+	}
+}
+
+// tryStep runs one step between its two journal entries.
+func (a *agent) tryStep(ctx context.Context, s steps.Step) error {
 	if err := a.remember(s); err != nil {
 		return err
 	}
@@ -163,6 +182,7 @@ func (a *agent) runStep(ctx context.Context, s steps.Step) error {
 		err = a.settle(s, began)
 	}
 	if err != nil {
+		a.state.Started, a.state.Failed = "", s.ID()
 		failed := inStep(errors.Join(err, a.kills.explain()), s)
 		return errors.Join(failed, a.endFailed(s, began, failed))
 	}
@@ -300,11 +320,26 @@ func (j *job) script(ctx context.Context) error {
 			return err
 		}
 	}
-	text, err := j.agent.planOf(j.step).StepScript(j.step, j.assignments()...)
+	text, err := j.agent.planOf(j.step).StepScript(j.step, append(j.assignments(), j.attended()...)...)
 	if err != nil {
 		return err
 	}
 	return j.bash(ctx, text)
+}
+
+// attended is what a step's script has besides in an interactive run: the options that the tree gives its later bash
+// then, and, in place of the tree's prompts, the agent's: where a shell that fails stood is kept for a shell on the
+// console.
+func (j *job) attended() []string {
+	if !isInteractive(j.config) {
+		return nil
+	}
+	_ = os.Remove(stoppedPath) // that of an earlier step
+	lines := []string{`trap 'test $? = 0 || { printf "cd %q\n" "${PWD}"; export -p; } > ` + stoppedPath + `' EXIT`}
+	if j.step.Family == steps.FamilyBash {
+		lines = append(lines, "set -Eo pipefail")
+	}
+	return lines
 }
 
 // bash writes a script and runs it.

@@ -15,8 +15,8 @@ import (
 // one for all. What it leaves out is the interactive trap, which is the caller's business, and what a jump or a new
 // bash does to start the next script. A step in kaem is an error: kaem's own scripts run those.
 //
-// Each of assignments, "NAME=VALUE" in shell syntax, stands behind what bootstrap.cfg says and before what is made of it.
-func (p *Plan) StepScript(s Step, assignments ...string) ([]byte, error) {
+// Each of lines, in shell syntax, stands behind what bootstrap.cfg says and before what is made of it.
+func (p *Plan) StepScript(s Step, lines ...string) ([]byte, error) {
 	if s.Family == FamilyKaem {
 		return nil, fmt.Errorf("%s: it runs in kaem, not in a bash of its own", s)
 	}
@@ -32,7 +32,7 @@ func (p *Plan) StepScript(s Step, assignments ...string) ([]byte, error) {
 	}
 	const config = "bootstrap.cfg\n"
 	script := g.out.String()
-	for _, line := range slices.Backward(assignments) {
+	for _, line := range slices.Backward(lines) {
 		script = strings.Replace(script, config, config+line+"\n", 1)
 	}
 	return []byte(script), nil

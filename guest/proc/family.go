@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxDepth bounds the walk to an ancestor: a listing that was read while processes came and went can have loops.
@@ -18,6 +20,7 @@ const maxDepth = 4096
 // entry is what /proc tells of one process.
 type entry struct {
 	pid, ppid, pgrp, session int
+	tty                      uint64 // device number of its controlling terminal, 0 for none
 	ended                    bool   // a zombie, or on its way out
 	kernel                   bool   // a thread of the kernel's
 	start                    uint64 // clock ticks since the kernel started
@@ -45,6 +48,12 @@ func parseStat(text string) (entry, error) {
 			return entry{}, errStat
 		}
 	}
+	// The device number is printed as a signed int, in the kernel's own encoding (new_encode_dev).
+	tty, err := strconv.ParseInt(fields[7-3], 10, 64)
+	if err != nil {
+		return entry{}, errStat
+	}
+	e.tty = uint64(uint32(tty))
 	bits, err := strconv.ParseUint(fields[flags], 10, 64)
 	if err != nil {
 		return entry{}, errStat
@@ -104,6 +113,22 @@ func Living() int {
 		}
 	}
 	return n
+}
+
+// Controls reports whether a terminal is some living process's controlling one. dev is its device number as stat(2) has it.
+func Controls(dev uint64) bool {
+	all, err := listProcesses()
+	if err != nil {
+		return false
+	}
+	major, minor := uint64(unix.Major(dev)), uint64(unix.Minor(dev))
+	number := minor&0xff | major<<8 | minor&^0xff<<12
+	for _, e := range all {
+		if e.tty == number && !e.ended {
+			return true
+		}
+	}
+	return false
 }
 
 // family picks from all the living processes those that leader has brought into the world: its process group, its
