@@ -87,7 +87,7 @@ func (a *agent) reopenConsoles(ctx context.Context) {
 		return
 	}
 	opened := make(map[string]bool)
-	for _, s := range a.plan.Steps {
+	for _, s := range a.order {
 		path := consoleOf(s)
 		if s.Kind != steps.KindImprove || s.Name != stepOpenConsole || !a.state.Done[s.ID()] || opened[path] {
 			continue

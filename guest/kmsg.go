@@ -94,10 +94,10 @@ func (k *kills) add(killed kill) string {
 func (k *kills) explain() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch {
-	case k.count == 0:
+	switch k.count {
+	case 0:
 		return nil
-	case k.count == 1:
+	case 1:
 		return fmt.Errorf("the kernel killed %s (process %d) because memory ran out", k.last.name, k.last.pid)
 	}
 	return fmt.Errorf("the kernel killed %d processes because memory ran out, %s (process %d) last", k.count, k.last.name, k.last.pid)

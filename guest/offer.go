@@ -126,6 +126,9 @@ func isInteractive(cfg *steps.Config) bool {
 
 // offer asks the person at the console what to do about a failed step. A shell is given as often as it is wanted.
 func (a *agent) offer(ctx context.Context, s steps.Step, failed error) (chosen answer) {
+	if inner, ok := errors.AsType[*runError](failed); ok {
+		failed = inner.err // without the step's name
+	}
 	what := fmt.Sprintf("step %d (%s) failed: %v", s.Number, s, failed)
 	what = strings.ReplaceAll(what, "\n", "; ")
 	a.prompting(event.StatusStart, s, what)

@@ -259,7 +259,7 @@ func (r *run) prepareFrom(ctx context.Context) (machine, error) {
 		return m, err
 	}
 	m.start = func(ctx context.Context, log *os.File) (watch.Process, error) {
-		return startFrom(ctx, *m.qemu, log, c, memory)
+		return r.startFrom(ctx, *m.qemu, log, c, memory)
 	}
 	m.watch = watch.DefaultOptions(o.Accel == qemu.AccelTCG)
 	if c.Name == "fiwix" {
@@ -281,8 +281,8 @@ func (r *run) serveAgain(ctx context.Context, m checkpoint.Mirror) error {
 }
 
 // startFrom starts QEMU and gives it its memory.
-func startFrom(ctx context.Context, o qemu.Options, log *os.File, c *checkpoint.Checkpoint, memory string) (watch.Process, error) {
-	p, err := qemu.Start(ctx, o, log)
+func (r *run) startFrom(ctx context.Context, o qemu.Options, log *os.File, c *checkpoint.Checkpoint, memory string) (watch.Process, error) {
+	p, err := r.startQEMU(ctx, o, log)
 	if err != nil {
 		return nil, err
 	}

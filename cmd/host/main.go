@@ -32,8 +32,8 @@ import (
 
 // streams are where a verb writes. Files, not writers: a verb may ask whether one is a terminal.
 type streams struct {
-	out, err *os.File
-	args     []string // the command line, for a report
+	in, out, err *os.File // in may be nil: then there is nothing to read
+	args         []string // the command line, for a report
 }
 
 // cli is the command line. Each verb has a method Run, which may take a context.Context (it ends with Ctrl-C), a
@@ -75,7 +75,7 @@ a log for each step, and report.json.
 }
 
 func main() {
-	os.Exit(execute(os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
+	os.Exit(execute(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
 // execute is kindling without the process around it: arguments in, exit status out, at most one line of error.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"kindling/host/checkpoint"
+	"kindling/host/console"
 	"kindling/host/estimate"
 	"kindling/host/mirror"
 	"kindling/host/options"
@@ -64,6 +65,7 @@ func (runCmd) Help() string {
 	return examples(
 		"kindling run", "boot the embedded default and watch it",
 		"kindling run --variant panic", "the same, made to fail in one way",
+		"kindling run --interactive --variant build-fails", "a failed step asks at your terminal what to do",
 		"kindling run --dry-run", "print the command line of QEMU only",
 		"kindling run --extra-build spark", "the same with an extra root behind the main steps",
 		"kindling run --json --run out", "events as JSON lines; everything that the run leaves is in out",
@@ -98,6 +100,7 @@ type run struct {
 	started time.Time
 	from    *checkpoint.Checkpoint // nil: from the beginning
 	sockets string                 // folder for QEMU's sockets, made when one is needed
+	console *console.Console       // of an interactive run
 }
 
 // served is a mirror with the folder that it serves.
@@ -192,13 +195,15 @@ func (c *runCmd) check() error {
 		return usageError("--from %s: name the folder of the run that has the checkpoint", c.From)
 	case c.From != "" && (c.Tree != "" || demoOnly):
 		return usageError("--from goes on with the machine as it was; options for a new one do not go with it")
+	case b.Interactive && c.JSON:
+		return usageError("--interactive --json: the console and the events cannot both have standard output; events.jsonl in the run folder has them")
 	case c.Tree != "" && demoOnly:
 		return usageError("--variant and --guest belong to the embedded default; --tree names another tree")
 	case c.Tree == "" && c.Agent == agentNone:
 		return usageError("--agent=off: the embedded default is a run of the agent; name a tree with --tree")
 	case c.Tree == "" && c.Distfiles != "" && len(c.Extra.ExtraRoot) == 0:
 		return usageError("--distfiles: the embedded default has its own; name a tree with --tree, or an extra root with --extra-root")
-	case c.Tree == "" && (b.Chroot || b.Bwrap || b.BareMetal || b.Kernel != "" || b.Repo != "" || b.EarlyPreseed != "" || b.ExternalSources || b.Interactive):
+	case c.Tree == "" && (b.Chroot || b.Bwrap || b.BareMetal || b.Kernel != "" || b.Repo != "" || b.EarlyPreseed != "" || b.ExternalSources):
 		return usageError("the embedded default runs in QEMU, from its own sources; options for a tree need --tree")
 	}
 	return nil
@@ -287,7 +292,7 @@ func (r *run) accel(ctx context.Context) (qemu.Accel, error) {
 
 // virtual is the machine that QEMU makes of o; console and events go to the run folder.
 func (r *run) virtual(ctx context.Context, o qemu.Options) (machine, error) {
-	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog(), Append: r.from != nil}, {File: r.dir.Events(), Append: r.from != nil}}
+	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog(), Append: r.from != nil, Stdio: r.cmd.Boot.Interactive}, {File: r.dir.Events(), Append: r.from != nil}}
 	if r.keeps() {
 		if err := r.makeSockets(); err != nil {
 			return machine{}, err
@@ -299,7 +304,7 @@ func (r *run) virtual(ctx context.Context, o qemu.Options) (machine, error) {
 	}
 	return machine{
 		argv: o.Argv(), accel: o.Accel, qemu: &o,
-		start:    func(ctx context.Context, log *os.File) (watch.Process, error) { return qemu.Start(ctx, o, log) },
+		start:    func(ctx context.Context, log *os.File) (watch.Process, error) { return r.startQEMU(ctx, o, log) },
 		versions: map[string]string{"qemu": firstLine(ctx, o.Binary, "--version")},
 	}, nil
 }
@@ -311,16 +316,25 @@ func (r *run) boot(ctx context.Context, m machine) error {
 		return err
 	}
 	defer log.Close()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	if err := r.openConsole(end); err != nil {
+		return errors.Join(err, r.discard())
+	}
 	process, err := m.start(ctx, log)
 	if err != nil {
-		return errors.Join(usageError("%s", err), r.discard())
+		return errors.Join(usageError("%s", err), r.closeConsole(), r.discard())
 	}
-	display := progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"), r.estimate(m))
+	m.watch.Attended = r.console != nil
+	display := r.display(m)
 	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now()}
 	stopKeeping := r.keepCheckpoints(ctx, m, &supervised)
 	verdict := watch.Supervise(ctx, supervised)
 	stopKeeping()
 	display.Close()
+	if err := r.closeConsole(); err != nil {
+		r.say(err.Error())
+	}
 	if verdict.ExitStatus() == statusOK {
 		_, _ = fmt.Fprintf(r.streams.err, "%s\nreport: %s\n", verdict, r.dir.Report())
 		if !r.cmd.Keep {

@@ -41,7 +41,7 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 	}
 	media, err := hostdemo.Assemble(ctx, hostdemo.Options{
 		Dir: r.dir.Disks(), Cache: cache, Agent: r.agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
-		Variant: demo.Variant(r.cmd.Variant), Cores: int(r.cmd.Boot.Cores), Progress: r.say,
+		Variant: demo.Variant(r.cmd.Variant), Cores: int(r.cmd.Boot.Cores), Interactive: r.cmd.Boot.Interactive, Progress: r.say,
 		Extra: r.cmd.Extra, Distfiles: r.cmd.Distfiles,
 	})
 	if _, ok := errors.AsType[*hostdemo.InputError](err); ok {

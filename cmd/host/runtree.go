@@ -25,14 +25,15 @@ import (
 // prepareTree assembles the media of a tree and describes the machine that runs them.
 func (r *run) prepareTree(ctx context.Context) (machine, error) {
 	boot := options.Rootfs(r.cmd.Boot)
+	boot.SerialConsole = true
 	if err := boot.Validate(); err != nil {
 		return machine{}, usageError("%s", err)
 	}
 	if boot.BareMetal {
 		return machine{}, usageError("--bare-metal: nothing runs here; 'kindling assemble' makes the images and says what to do with them")
 	}
-	if boot.Interactive {
-		return machine{}, usageError("--interactive: a run is watched, not talked to; 'kindling assemble' makes the images for a machine of your own")
+	if boot.Interactive && !boot.Qemu {
+		return machine{}, usageError("--interactive goes with --qemu here: a chroot has no console of its own; 'kindling assemble' makes the root for your own")
 	}
 	if err := r.serveMirrors(ctx, &boot); err != nil {
 		return machine{}, err

@@ -56,7 +56,10 @@ type Options struct {
 
 	Extra     options.Extra // extra roots: of the embedded default, or of folders
 	Distfiles string        // folder of what those of folders need; "" for none
-	Progress  debian.Progress
+
+	// Interactive asks the person at the guest's console what to do about a failed step.
+	Interactive bool
+	Progress    debian.Progress
 }
 
 // Image is one medium that was made.
@@ -168,7 +171,7 @@ func (o Options) plan(fsys fs.FS, m *Media) error {
 
 // config is bootstrap.cfg: that of a kernel bootstrap in QEMU with a payload.
 func (o Options) config() *steps.Config {
-	r := &options.Rootfs{Arch: "x86", Qemu: true, Cores: options.Count(o.Cores)}
+	r := &options.Rootfs{Arch: "x86", Qemu: true, Cores: options.Count(o.Cores), Interactive: o.Interactive, SerialConsole: true}
 	p := &options.Payload{Payload: "on", PayloadStage: "auto"}
 	c := p.Config(r)
 	c.Set("JOBS", "1") // as the early kernels have it; improve: finalize_job_count ends that

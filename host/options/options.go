@@ -38,6 +38,10 @@ type Rootfs struct {
 	Interactive     bool  `help:"Prompt when something goes wrong, and at the end." short:"i"`
 	Configurator    bool  `help:"Run the interactive configurator in the guest."`
 
+	// SerialConsole says that the person at an interactive run in QEMU sits at the first serial port. The tree's own script
+	// puts that person before a virtual screen, and the consoles of all kernels there (BARE_METAL).
+	SerialConsole bool `kong:"-"`
+
 	Mirrors []string `help:"Mirrors to download distfiles from." short:"m" sep:"none" placeholder:"URL"`
 
 	Repo         string `help:"Folder of prebuilt packages."                     short:"r" placeholder:"DIR"`
@@ -172,7 +176,7 @@ func (r *Rootfs) Config() *steps.Config {
 	c.Set("INTERNAL_CI", orFalse(r.InternalCI))
 	c.Set("INTERACTIVE", pyBool(r.Interactive))
 	c.Set("QEMU", pyBool(r.Qemu))
-	c.Set("BARE_METAL", pyBool(r.BareMetal || (r.Qemu && r.Interactive)))
+	c.Set("BARE_METAL", pyBool(r.BareMetal || (r.Qemu && r.Interactive && !r.SerialConsole)))
 	c.Set("DISK", r.disk())
 	c.Set("KERNEL_BOOTSTRAP", pyBool(r.KernelBootstrap()))
 	c.Set("BUILD_KERNELS", pyBool(r.UpdateChecksums || r.BuildKernels))

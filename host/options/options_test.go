@@ -50,6 +50,16 @@ func mustParse(t *testing.T, args string) *line {
 	return l
 }
 
+// Who sits at a serial console is not put before a screen.
+func TestSerialConsole(t *testing.T) {
+	for serial, want := range map[bool]string{false: "True", true: "False"} {
+		r := options.Rootfs{Arch: "x86", Qemu: true, Interactive: true, SerialConsole: serial}
+		if got := r.Config().Get("BARE_METAL"); got != want {
+			t.Errorf("serial %v: BARE_METAL=%s, want %s", serial, got, want)
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	want := &line{
 		Boot: options.Rootfs{

@@ -114,13 +114,23 @@ func (o Options) serialArgs() []string {
 	var args []string
 	for i, s := range o.Serials {
 		id := fmt.Sprintf("serial%d", i)
-		file := "file,id=" + id + ",path=" + escape(s.File)
+		device := "file,id=" + id + ",path=" + escape(s.File)
 		if s.Append {
-			file += ",append=on"
+			device += ",append=on"
 		}
-		args = append(args, "-chardev", file, "-serial", "chardev:"+id)
+		if s.Stdio {
+			device = "stdio,id=" + id + ",signal=off,logfile=" + escape(s.File) + ",logappend=" + onOff(s.Append)
+		}
+		args = append(args, "-chardev", device, "-serial", "chardev:"+id)
 	}
 	return args
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 func (o Options) monitorArgs() []string {

@@ -81,6 +81,7 @@ type NIC struct {
 type Serial struct {
 	File   string
 	Append bool
+	Stdio  bool // QEMU's standard input and output are at the port as well; one port can have them
 }
 
 // Options describe a machine. The zero value is not valid; Binary, MemoryMiB, Cores and Accel are always needed.
@@ -210,8 +211,12 @@ func (o Options) checkPorts() error {
 	if len(o.Serials) > maxSerials {
 		return fmt.Errorf("serial ports: %d, at most %d", len(o.Serials), maxSerials)
 	}
-	seen := make(map[string]bool)
+	seen, stdio := make(map[string]bool), false
 	for i, s := range o.Serials {
+		if s.Stdio && stdio {
+			return fmt.Errorf("serial port %d: another one has standard input and output already", i+1)
+		}
+		stdio = stdio || s.Stdio
 		if err := checkPath(fmt.Sprintf("serial port %d", i+1), s.File); err != nil {
 			return err
 		}

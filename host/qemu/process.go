@@ -48,6 +48,12 @@ type Process struct {
 //
 // The end of ctx before QEMU runs is an error; afterwards it means nothing: ending QEMU is Stop's work.
 func Start(ctx context.Context, o Options, log *os.File) (*Process, error) {
+	return StartWith(ctx, o, log, nil, log)
+}
+
+// StartWith is Start with files of the caller's for QEMU's standard input and output: those of the serial port that has
+// them (Serial.Stdio). They may be closed when it returns.
+func StartWith(ctx context.Context, o Options, log, stdin, stdout *os.File) (*Process, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -63,8 +69,11 @@ func Start(ctx context.Context, o Options, log *os.File) (*Process, error) {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
 	cmd := &exec.Cmd{
-		Path: binary, Args: argv, Stdout: log, Stderr: log,
+		Path: binary, Args: argv, Stdout: stdout, Stderr: log,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM},
+	}
+	if stdin != nil {
+		cmd.Stdin = stdin
 	}
 	p := &Process{done: make(chan struct{})}
 	started := make(chan error, 1)

@@ -63,8 +63,15 @@ func odd() Options {
 	}
 }
 
+// attended is a machine with a person at its console.
+func attended() Options {
+	o := bareTree()
+	o.Serials = []Serial{{File: "/runs/a,b/console.log", Stdio: true}, {File: "/runs/a,b/events.jsonl"}}
+	return o
+}
+
 func TestArgvGolden(t *testing.T) {
-	for name, o := range map[string]Options{"demo": demo(), "bare-tree": bareTree(), "odd": odd()} {
+	for name, o := range map[string]Options{"demo": demo(), "bare-tree": bareTree(), "odd": odd(), "attended": attended()} {
 		t.Run(name, func(t *testing.T) {
 			if err := o.Validate(); err != nil {
 				t.Fatalf("Validate: %v", err)
@@ -128,6 +135,7 @@ func TestValidate(t *testing.T) {
 		{"nic model", func(o *Options) { o.NIC.Model = "e1000,hostfwd=tcp::22-:22" }, "network card"},
 		{"five ports", func(o *Options) { o.Serials = make([]Serial, 5) }, "serial ports: 5"},
 		{"port without file", func(o *Options) { o.Serials[1].File = "" }, "serial port 2: empty path"},
+		{"standard input for two", func(o *Options) { o.Serials[0].Stdio, o.Serials[1].Stdio = true, true }, "another one has standard input"},
 		{"one file for two", func(o *Options) { o.Serials[1].File = "/run/../run/console.log" }, "by another port already"},
 		{"long socket", func(o *Options) { o.QMPSocket = long }, "108 bytes, a unix socket's path has at most 107"},
 		{"control in socket", func(o *Options) { o.QMPSocket = "a\n" }, "QMP socket: control character"},
