@@ -48,6 +48,8 @@ type cli struct {
 	Payload     payloadCmd     `cmd:"" help:"Make, list, verify and extract payload images."`
 	Write       writeCmd       `cmd:"" help:"Write an image to a real disk, verified."`
 	Checkpoints checkpointsCmd `cmd:"" help:"List the kept states of a run that another run can start from, or remove one."`
+	Attach      attachCmd      `cmd:"" help:"Show a run that another process drives, and end with its result."`
+	Stop        stopCmd        `cmd:"" help:"End a run that another process drives, in order."`
 	Doctor      doctorCmd      `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
 	Report      reportCmd      `cmd:"" help:"Write one HTML page about a run, to keep or to give away."`
 

@@ -8,6 +8,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,9 @@ type runCmd struct {
 	Keep   bool     `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
 	JSON   bool     `help:"Print the guest's events as JSON lines instead of progress." name:"json"`
 
+	Detach  bool `help:"Go on in the background once the machine runs; 'kindling attach' shows it, 'kindling stop' ends it." short:"d"`
+	ReadyFD int  `hidden:"" name:"ready-fd"`
+
 	Checkpoints string   `help:"Keep memory and disks at each jump, to start again from there: auto (a tree's own kernels), on or off." enum:"auto,on,off" default:"auto"`
 	From        string   `help:"Go on from a checkpoint of the run RUN: fiwix, linux or disk." enum:",fiwix,linux,disk" default:"" placeholder:"NAME"`
 	Source      pathName `arg:"" optional:"" name:"run-folder" help:"With --from: the folder of the run to go on from; it stays as it is."`
@@ -71,6 +75,7 @@ func (runCmd) Help() string {
 		"kindling run --json --run out", "events as JSON lines; everything that the run leaves is in out",
 		"kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources",
 		"a real bootstrap, from builder-hex0 on",
+		"kindling run --detach", "leave it to itself; look at it with kindling attach kindling-runs/latest",
 		"kindling run --from linux kindling-runs/latest", "go on from where that run jumped to Linux",
 	)
 }
@@ -101,6 +106,7 @@ type run struct {
 	from    *checkpoint.Checkpoint // nil: from the beginning
 	sockets string                 // folder for QEMU's sockets, made when one is needed
 	console *console.Console       // of an interactive run
+	lock    io.Closer              // of the run folder
 }
 
 // served is a mirror with the folder that it serves.
@@ -111,10 +117,14 @@ type served struct {
 
 // Run implements the verb.
 func (c *runCmd) Run(ctx context.Context, s streams) error {
+	if c.Detach {
+		return c.detach(ctx, s)
+	}
 	r := &run{cmd: c, streams: s, started: time.Now()}
 	serving, stop := context.WithCancel(ctx)
 	defer r.stopMirrors(stop)
 	defer r.removeSockets()
+	defer r.unlock()
 	m, err := r.prepare(serving)
 	if err != nil {
 		err = errors.Join(err, r.discard())
@@ -178,7 +188,16 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 		return machine{}, usageError("%s", err)
 	}
 	r.dir = dir
+	if r.lock, err = dir.Lock(); err != nil {
+		return machine{}, err
+	}
 	return what(ctx)
+}
+
+func (r *run) unlock() {
+	if r.lock != nil {
+		_ = r.lock.Close() // the process's end would do it as well
+	}
 }
 
 // check reports options that do not go together.
@@ -325,8 +344,11 @@ func (r *run) boot(ctx context.Context, m machine) error {
 	if err != nil {
 		return errors.Join(usageError("%s", err), r.closeConsole(), r.discard())
 	}
+	if err := r.goOnAlone(); err != nil {
+		return errors.Join(err, process.Stop(context.WithoutCancel(ctx)), r.closeConsole())
+	}
 	m.watch.Attended = r.console != nil
-	display := r.display(m)
+	display := progress.NewRecorder(r.display(m), r.dir.View(), r.estimate(m))
 	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now()}
 	stopKeeping := r.keepCheckpoints(ctx, m, &supervised)
 	verdict := watch.Supervise(ctx, supervised)

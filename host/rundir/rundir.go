@@ -8,6 +8,8 @@
 //	qemu.log        QEMU's own output
 //	steps/ID.log    the log of each step
 //	report.json     the result (package report)
+//	view.json       how the run stands, about once a second while it goes on (package progress)
+//	pid             the process that drives it
 //	disks/          disk images and overlays that belong to this run alone
 //
 // It makes names, folders and the link "latest"; it never reads what is in the files. A name that comes from the guest
@@ -17,11 +19,13 @@ package rundir
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -39,6 +43,9 @@ const (
 	eventsLog  = "events.jsonl"
 	qemuLog    = "qemu.log"
 	reportFile = "report.json"
+	viewFile   = "view.json"
+	pidFile    = "pid"
+	ownLog     = "kindling.log"
 	stepsDir   = "steps"
 	disksDir   = "disks"
 )
@@ -50,6 +57,7 @@ const maxTries = 100
 var (
 	ErrNotEmpty = errors.New("run folder is not empty")
 	ErrName     = errors.New("not a safe file name")
+	ErrBusy     = errors.New("run folder is in use")
 )
 
 var stepIDRE = regexp.MustCompile(`^[A-Za-z0-9._+-]{1,200}$`)
@@ -177,7 +185,7 @@ func (d *Dir) removeNew() error {
 		return os.RemoveAll(d.path)
 	}
 	var errs []error
-	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, stepsDir, disksDir} {
+	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, viewFile, pidFile, ownLog, stepsDir, disksDir} {
 		errs = append(errs, os.RemoveAll(d.join(name)))
 	}
 	return errors.Join(errs...)
@@ -210,6 +218,12 @@ func (d *Dir) QEMULog() string { return d.join(qemuLog) }
 
 // Report is the machine-readable result.
 func (d *Dir) Report() string { return d.join(reportFile) }
+
+// View is how the run stands.
+func (d *Dir) View() string { return d.join(viewFile) }
+
+// OwnLog is what a detached run has to say.
+func (d *Dir) OwnLog() string { return d.join(ownLog) }
 
 // Steps is the folder of the step logs.
 func (d *Dir) Steps() string { return d.join(stepsDir) }
@@ -249,6 +263,56 @@ func (d *Dir) OpenQEMULog() (*os.File, error) {
 		return nil, fmt.Errorf("run folder: %w", err)
 	}
 	return f, nil
+}
+
+// Lock makes the run this process's own until the file that it gives is closed, or the process ends however. It fails
+// with ErrBusy when another process has it.
+func (d *Dir) Lock() (io.Closer, error) {
+	f, err := os.Open(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("run folder: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("%w: another kindling has %s; wait for its end", ErrBusy, d.path)
+	}
+	if err == nil {
+		err = os.WriteFile(d.join(pidFile), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Busy reports whether a process has the lock.
+func (d *Dir) Busy() (bool, error) {
+	f, err := os.Open(d.path)
+	if err != nil {
+		return false, fmt.Errorf("run folder: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // shared, so that two who look do not see each other
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("run folder: %w", err)
+	}
+	return false, nil
+}
+
+// PID is the process that has taken the lock. It means something only while the folder is Busy.
+func (d *Dir) PID() (int, error) {
+	data, err := os.ReadFile(d.join(pidFile))
+	if err != nil {
+		return 0, fmt.Errorf("run folder: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("run folder: %s has no process ID", d.join(pidFile))
+	}
+	return pid, nil
 }
 
 // RemoveDisks removes everything in Disks, which is most of a run's size, and the folder. It may be repeated.
