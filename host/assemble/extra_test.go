@@ -76,6 +76,7 @@ func TestExtra(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := c.options(t, s)
+			o.Payload.BaseTarball = options.BaseTarballOff // which says how much room there is
 			without := describeOptions(t, o)
 			o.Extra = options.Extra{ExtraRoot: []string{other}, ExtraBuild: []string{"own", "other"}}
 			golden(t, filepath.Join("extra", c.name+".txt"), difference(without, describeOptions(t, o)))
@@ -143,7 +144,7 @@ func TestExtraRefused(t *testing.T) {
 		{"its own script", replace("steps-own/0.sh", "true\n"), tree.ErrShape, "name of a generated script"},
 		{"another sum", replace("steps-own/own-1.0/sources", "f https://example.org/make-1.0.tar.bz2 "+strings.Repeat("0", 64)+"\n"), nil,
 			"has another sha256 than in steps/make-1.0/sources"},
-		{"collision", func(t *testing.T, s *small, o *assemble.Options) { o.Extra.ExtraRoot = []string{"own=" + s.distfiles} }, nil,
+		{"collision", func(_ *testing.T, s *small, o *assemble.Options) { o.Extra.ExtraRoot = []string{"own=" + s.distfiles} }, nil,
 			"the tree has steps-own already"},
 		{"jump without the agent", func(t *testing.T, s *small, o *assemble.Options) {
 			o.Agent = ""
