@@ -21,6 +21,7 @@ const (
 	statusInternal = 1
 	statusUsage    = 2
 	statusNotReady = 3
+	statusOther    = 4
 	statusPipe     = 128 + int(syscall.SIGPIPE)
 )
 
@@ -37,6 +38,7 @@ func exitStatuses() []exitStatus {
 		{statusInternal, "Kindling itself failed"},
 		{statusUsage, "usage, or input that cannot be used"},
 		{statusNotReady, "doctor: this host lacks something that the embedded default needs"},
+		{statusOther, "export: the packages are not those of the list"},
 		{report.ResultStep.ExitStatus(), "a step failed"},
 		{report.ResultAfter.ExitStatus(), "an after script failed"},
 		{report.ResultPayload.ExitStatus(), "the payload is missing, cut, corrupt or the wrong one"},

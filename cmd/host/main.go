@@ -47,6 +47,7 @@ type cli struct {
 	Mirror      mirrorCmd      `cmd:"" help:"Serve a folder of distfiles over HTTP."`
 	Payload     payloadCmd     `cmd:"" help:"Make, list, verify and extract payload images."`
 	Write       writeCmd       `cmd:"" help:"Write an image to a real disk, verified."`
+	Export      exportCmd      `cmd:"" help:"Take the packages out of an image, and compare them with the tree's list."`
 	Checkpoints checkpointsCmd `cmd:"" help:"List the kept states of a run that another run can start from, or remove one."`
 	Attach      attachCmd      `cmd:"" help:"Show a run that another process drives, and end with its result."`
 	Stop        stopCmd        `cmd:"" help:"End a run that another process drives, in order."`

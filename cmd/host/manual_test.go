@@ -107,7 +107,7 @@ func TestExitStatuses(t *testing.T) {
 		t.Errorf("help has another table:\n%s", manual())
 	}
 	// What they are is a promise; a change of this line breaks somebody's script.
-	want := []int{0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 130, 141}
+	want := []int{0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 15, 130, 141}
 	var got []int
 	for _, s := range exitStatuses() {
 		got = append(got, s.Status)

@@ -65,15 +65,22 @@ func (e *Extras) Over(fsys fs.FS) (fs.FS, error) {
 	if len(e.roots) == 0 {
 		return fsys, nil
 	}
-	mounts := map[string]fs.FS{}
 	for _, name := range slices.Sorted(maps.Keys(e.roots)) {
 		if _, err := fs.Stat(fsys, name); err == nil {
 			return nil, fmt.Errorf("extra root %s: the tree has %s already: give it another name with --extra-root NAME=DIR",
 				e.dirs[name], name)
 		}
-		mounts[name] = e.roots[name].FS()
 	}
-	return Mount(fsys, mounts), nil
+	return Mount(fsys, e.Mounts()), nil
+}
+
+// Mounts are the folders, by the folder that each root has beside steps.
+func (e *Extras) Mounts() map[string]fs.FS {
+	mounts := map[string]fs.FS{}
+	for name, root := range e.roots {
+		mounts[name] = root.FS()
+	}
+	return mounts
 }
 
 // AddExtras puts folders of extra roots, by the name of the root, beside the steps of the tree.
