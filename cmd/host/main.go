@@ -5,6 +5,7 @@
 // exit status.
 //
 //	kindling run [--tree DIR]     boot the embedded default, or a tree, and end with its result
+//	kindling log IMG|RUN [STEP]   a run's journal, or the log of a step
 //	kindling plan --tree DIR      what would run, which distfile goes on which medium, and whether it fits
 //	kindling assemble --tree DIR  the boot media of a tree
 //	kindling scripts --tree DIR   the scripts of a tree, as its own generator writes them
@@ -53,6 +54,7 @@ type cli struct {
 	Stop        stopCmd        `cmd:"" help:"End a run that another process drives, in order."`
 	Doctor      doctorCmd      `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
 	Report      reportCmd      `cmd:"" help:"Write one HTML page about a run, to keep or to give away."`
+	Log         logCmd         `cmd:"" help:"Show the journal of a run, or the log of one of its steps."`
 
 	Completion completionCmd `cmd:"" help:"Print the script with which a shell completes this command line."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`

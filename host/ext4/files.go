@@ -90,16 +90,16 @@ func typeOf(mode uint16) fs.FileMode {
 // Open implements fs.FS: it opens a regular file for reading, or a folder. Symbolic links are followed, inside the
 // filesystem only. The file implements io.ReaderAt.
 func (f *FS) Open(name string) (fs.File, error) {
-	info, err := f.Stat(name)
+	n, err := f.walk(name, true)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
+	info := &Info{name: path.Base(name), inode: n}
 	if !info.Mode().IsRegular() && !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: neither file nor folder", fs.ErrInvalid)}
 	}
-	own := info.(*Info) //nolint:errcheck,forcetypeassert // Stat gives nothing else
-	c := &content{fs: f, inode: own.inode}
-	return &file{SectionReader: io.NewSectionReader(c, 0, own.inode.size), info: own, fs: f, name: name}, nil
+	c := &content{fs: f, inode: n}
+	return &file{SectionReader: io.NewSectionReader(c, 0, n.size), info: info, fs: f, name: name}, nil
 }
 
 // Stat follows symbolic links.

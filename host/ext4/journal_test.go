@@ -162,7 +162,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(start+0x14, []byte{0, 0, 0, 9})
 	f.Add(start+1024+12, []byte{0, 0, 0, 7, 0, 0, 0, 1})
 	f.Add(uint32(1024+0xe0), []byte{7})
-	f.Fuzz(func(t *testing.T, at uint32, patch []byte) {
+	f.Fuzz(func(_ *testing.T, at uint32, patch []byte) {
 		data := bytes.Clone(data)
 		copy(data[int(at)%len(data):], patch)
 		fsys, err := Open(bytes.NewReader(data))

@@ -10,6 +10,7 @@
 //	report.json     the result (package report)
 //	view.json       how the run stands, about once a second while it goes on (package progress)
 //	pid             the process that drives it
+//	machine.json    what it takes to go on with the run (package resume)
 //	disks/          disk images and overlays that belong to this run alone
 //
 // It makes names, folders and the link "latest"; it never reads what is in the files. A name that comes from the guest
@@ -46,6 +47,7 @@ const (
 	viewFile   = "view.json"
 	pidFile    = "pid"
 	ownLog     = "kindling.log"
+	machine    = "machine.json"
 	stepsDir   = "steps"
 	disksDir   = "disks"
 )
@@ -185,7 +187,7 @@ func (d *Dir) removeNew() error {
 		return os.RemoveAll(d.path)
 	}
 	var errs []error
-	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, viewFile, pidFile, ownLog, stepsDir, disksDir} {
+	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, machine, viewFile, pidFile, ownLog, stepsDir, disksDir} {
 		errs = append(errs, os.RemoveAll(d.join(name)))
 	}
 	return errors.Join(errs...)
@@ -224,6 +226,9 @@ func (d *Dir) View() string { return d.join(viewFile) }
 
 // OwnLog is what a detached run has to say.
 func (d *Dir) OwnLog() string { return d.join(ownLog) }
+
+// Machine is what it takes to go on with the run.
+func (d *Dir) Machine() string { return d.join(machine) }
 
 // Steps is the folder of the step logs.
 func (d *Dir) Steps() string { return d.join(stepsDir) }

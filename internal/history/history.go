@@ -8,6 +8,7 @@ package history
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,9 @@ func Read(r io.Reader) (Run, error) {
 			continue
 		case err != nil:
 			return run, fmt.Errorf("read journal: %w", err)
+		}
+		if len(bytes.TrimSpace(line)) == 0 && !long {
+			continue // an agent ends a line that an earlier life may have left unfinished
 		}
 		e, err := event.Decode(line)
 		if err != nil || long || len(run.Steps) >= maxSteps {

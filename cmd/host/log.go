@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"kindling/host/diskimage"
+	"kindling/host/ext4"
+	"kindling/host/resume"
+	"kindling/host/rundir"
+	"kindling/internal/history"
+)
+
+// logCmd is "kindling log": a run's journal, or the log of one of its steps.
+type logCmd struct {
+	Source string `arg:"" name:"image|run" help:"A disk image, raw or qcow2, or the folder of a run."`
+	Step   string `arg:"" optional:"" help:"A step: its number, its ID, or its name; without one the table of all."`
+	JSON   bool   `help:"Print the table as JSON with stable field names." name:"json"`
+}
+
+// Help implements kong.HelpProvider.
+func (logCmd) Help() string {
+	return examples(
+		"kindling log kindling-runs/latest", "the steps of a run: status, start, duration, size of the log",
+		"kindling log disk.img 12", "the log of step 12, out of a disk image; nothing of the image changes",
+		"kindling log --json disk.img", "the table with stable field names",
+	)
+}
+
+// journalSource is where a journal and logs are: on a disk, or what the host has written down of a run.
+type journalSource struct {
+	name    string
+	history history.Run
+	log     func(history.Step) (io.ReadCloser, error)
+	close   func() error
+}
+
+// Run implements the verb.
+func (c *logCmd) Run(ctx context.Context, s streams) (err error) {
+	src, err := c.open(ctx, s)
+	if err != nil {
+		return orInterrupted(ctx, diskError(err))
+	}
+	defer func() { err = errors.Join(err, src.close()) }()
+	if c.Step != "" {
+		if c.JSON {
+			return usageError("--json: a step's log is text; leave out the step for the table")
+		}
+		return c.showStep(s, src)
+	}
+	if c.JSON {
+		return writeJSON(s.out, jsonHistory(src))
+	}
+	if err := src.history.WriteTable(s.out); err != nil {
+		return fmt.Errorf("write the table: %w", err)
+	}
+	return nil
+}
+
+func (c *logCmd) showStep(s streams, src *journalSource) error {
+	step, err := src.history.Find(c.Step)
+	if err != nil {
+		return usageError("%s: %s", src.name, err)
+	}
+	in, err := src.log(step)
+	if err != nil {
+		return usageError("log of step %d (%s): %s", step.Number, step.Name, err)
+	}
+	return errors.Join(history.CopyText(s.out, in), in.Close())
+}
+
+// open finds the journal: in an image, on a run's disk, or, where that is gone or in use, in the run's folder.
+func (c *logCmd) open(ctx context.Context, s streams) (*journalSource, error) {
+	info, err := os.Stat(c.Source)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		d, err := resume.Open(ctx, c.Source, diskimage.Options{Backing: true})
+		if err != nil {
+			return nil, err
+		}
+		return onDisk(d), nil
+	}
+	dir, err := rundir.Open(c.Source)
+	if err != nil {
+		return nil, err
+	}
+	machine, err := resume.ReadMachine(dir.Machine())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	d, err := resume.Find(ctx, machine.Disks(), diskimage.Options{Backing: true})
+	switch {
+	case err == nil:
+		return onDisk(d), nil
+	case errors.Is(err, diskimage.ErrInUse):
+		_, _ = fmt.Fprintln(s.err, "the run is under way: this is what the host has heard so far")
+	case !errors.Is(err, resume.ErrNoRun):
+		return nil, err
+	}
+	return inFolder(dir)
+}
+
+func onDisk(d *resume.Disk) *journalSource {
+	return &journalSource{name: d.Path, history: d.History, log: d.Log, close: d.Close}
+}
+
+// inFolder reads what the host has written down: the same events, and the logs that came over the event port.
+func inFolder(dir *rundir.Dir) (*journalSource, error) {
+	f, err := os.Open(dir.Events())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	src := &journalSource{name: dir.Path(), close: func() error { return nil }}
+	if src.history, err = history.Read(f); err != nil {
+		return nil, err
+	}
+	src.log = func(step history.Step) (io.ReadCloser, error) {
+		path, err := dir.StepLog(step.ID)
+		if err != nil {
+			return nil, err
+		}
+		return os.Open(path)
+	}
+	for i, step := range src.history.Steps {
+		if path, err := dir.StepLog(step.ID); err == nil {
+			if info, err := os.Stat(path); err == nil {
+				src.history.Steps[i].LogSize = info.Size()
+			}
+		}
+	}
+	return src, nil
+}
+
+// historyJSON is the table as JSON. Times are in milliseconds; a step's start is by the clock of its boot's kernel.
+type historyJSON struct {
+	Source string     `json:"source"`
+	Total  int        `json:"steps_planned"`
+	Next   int        `json:"next_step"` // 0: all are done
+	Boots  int        `json:"boots"`
+	Status string     `json:"status"` // "ok", "failed", or "" for a run that is not over
+	Reason string     `json:"reason,omitempty"`
+	Bad    int        `json:"unreadable_lines"`
+	Steps  []stepJSON `json:"steps"`
+}
+
+type stepJSON struct {
+	history.Step
+	StartMS    int64 `json:"start_ms"`
+	DurationMS int64 `json:"duration_ms"`
+}
+
+func jsonHistory(src *journalSource) historyJSON {
+	h := src.history
+	out := historyJSON{Source: src.name, Total: h.Total, Next: h.Next(), Boots: h.Boots, Status: h.Status, Reason: h.Reason,
+		Bad: h.Bad, Steps: []stepJSON{}}
+	for _, step := range h.Steps {
+		out.Steps = append(out.Steps, stepJSON{step, step.Start.Milliseconds(), step.Duration.Milliseconds()})
+	}
+	return out
+}
+
+// diskError makes what is wrong with an image that the user named an error of usage.
+func diskError(err error) error {
+	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrFormat, diskimage.ErrProgram,
+		resume.ErrNoRun, resume.ErrKernel, resume.ErrMachine, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
+		if errors.Is(err, known) {
+			return usageError("%s", err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package resume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"kindling/host/diskimage"
+	"kindling/internal/history"
+)
+
+// Files of a run on its disk; package guest has the same.
+const (
+	home        = "kindling"
+	journalFile = home + "/journal"
+	logFolder   = home + "/log"
+	agentFile   = home + "/init"
+	kernelFile  = "boot/vmlinuz"
+)
+
+// What is read as a whole, in bytes.
+const (
+	maxAgent  = 32 << 20
+	maxKernel = 128 << 20
+)
+
+// ErrNoRun is an image that holds no run of Kindling.
+var ErrNoRun = errors.New("no run of Kindling")
+
+// Disk is the disk of a run.
+type Disk struct {
+	*diskimage.Image
+	Path    string
+	Index   int // among the images that Find was given
+	History history.Run
+}
+
+// Open opens the image of a run.
+func Open(ctx context.Context, path string, o diskimage.Options) (*Disk, error) {
+	image, err := diskimage.Open(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	d := &Disk{Image: image, Path: path}
+	if err := d.readJournal(); err != nil {
+		return nil, errors.Join(err, image.Close())
+	}
+	return d, nil
+}
+
+// Find opens the one image that holds a run. Images without a filesystem, and those without a run, are passed over.
+func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, error) {
+	for i, path := range paths {
+		d, err := Open(ctx, path, o)
+		switch {
+		case errors.Is(err, diskimage.ErrNoFilesystem), errors.Is(err, ErrNoRun), errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		d.Index = i
+		return d, nil
+	}
+	return nil, fmt.Errorf("%w on its disks: it was not moved to one yet, and has to be begun anew", ErrNoRun)
+}
+
+func (d *Disk) readJournal() error {
+	f, err := d.Open(journalFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("image %s: %w: no /%s in it", d.Path, ErrNoRun, journalFile)
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", d.Path, err)
+	}
+	if d.History, err = history.Read(f); err != nil {
+		return fmt.Errorf("image %s: %w", d.Path, err)
+	}
+	for i, s := range d.History.Steps {
+		if name := s.LogName(); name != "" {
+			if info, err := d.Stat(logFolder + "/" + name); err == nil {
+				d.History.Steps[i].LogSize = info.Size()
+			}
+		}
+	}
+	return nil
+}
+
+// Log opens the log of a step.
+func (d *Disk) Log(s history.Step) (io.ReadCloser, error) {
+	name := s.LogName()
+	if name == "" {
+		return nil, fmt.Errorf("log of step %d: its ID is no file name", s.Number)
+	}
+	return d.Open(logFolder + "/" + name)
+}
+
+// Agent is the agent's program on the disk.
+func (d *Disk) Agent() ([]byte, error) { return d.ReadFile(agentFile, maxAgent) }
+
+// Kernel is the run's own kernel, fs.ErrNotExist if it has built none yet.
+func (d *Disk) Kernel() ([]byte, error) {
+	data, err := d.ReadFile(kernelFile, maxKernel)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckKernel(data); err != nil {
+		return nil, fmt.Errorf("image %s: /%s: %w", d.Path, kernelFile, err)
+	}
+	return data, nil
+}
+
+// ErrKernel is a file that no boot loader takes for a kernel.
+var ErrKernel = errors.New("no Linux kernel for x86")
+
+// CheckKernel looks for the boot protocol's mark (Linux, Documentation/arch/x86/boot.rst: "HdrS" at 0x202).
+func CheckKernel(data []byte) error {
+	const at, mark = 0x202, "HdrS"
+	if len(data) < at+len(mark) || string(data[at:at+len(mark)]) != mark {
+		return ErrKernel
+	}
+	return nil
+}
+
+// BootsItself reports whether the disk has a boot loader of the run's own making: GRUB in its first sector, with the
+// step that put it there done.
+func (d *Disk) BootsItself() (bool, error) {
+	for _, s := range d.History.Steps {
+		if s.Name == "improve: make_bootable" && s.Status == "ok" {
+			return d.BootsGRUB()
+		}
+	}
+	return false, nil
+}
