@@ -32,7 +32,7 @@ const (
 // and an ext4 filesystem; on a partition the filesystem stays, and what is in it moves to external/, as the tree does.
 // The machine goes on there: when this returns, journal and root are those of the disk, and the executor switches.
 func moveDisk(ctx context.Context, j *job) error {
-	inMemory, err := mount.IsTmpRamfs("/")
+	inMemory, err := rootInMemory()
 	if err != nil {
 		return fmt.Errorf("what the root filesystem is: %w", err)
 	}

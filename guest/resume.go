@@ -22,7 +22,7 @@ import (
 // to disk and then cut short cannot be booted from that disk before a boot loader is on it. It returns at once when it
 // is not asked for, or when this already is the disk.
 func (a *agent) resume(ctx context.Context) error {
-	inMemory, err := mount.IsTmpRamfs("/")
+	inMemory, err := rootInMemory()
 	if err != nil || !a.cmdline.resume || !inMemory {
 		return err
 	}
@@ -49,6 +49,17 @@ func (a *agent) resume(ctx context.Context) error {
 		case <-time.After(diskPoll):
 		}
 	}
+}
+
+// rootInMemory reports whether the root filesystem is an initramfs: a tmpfs, or a ramfs, which the kernel takes when its
+// command line has a root=. (mount.IsTmpRamfs does not know the latter on 386, where the type is a negative number.)
+func rootInMemory() (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/", &st); err != nil {
+		return false, fmt.Errorf("statfs /: %w", err)
+	}
+	magic := uint32(st.Type)
+	return magic == unix.TMPFS_MAGIC || magic == unix.RAMFS_MAGIC, nil
 }
 
 // findRun looks for a partition with a run on it; the zero Name if there is none yet.

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
 	"kindling/guest/proc"
@@ -111,7 +110,7 @@ func writeFile(path string, data []byte) error {
 
 // runSteps runs what is left of the plan.
 func (a *agent) runSteps(ctx context.Context) error {
-	inMemory, err := mount.IsTmpRamfs("/")
+	inMemory, err := rootInMemory()
 	if err != nil {
 		return fmt.Errorf("what the root filesystem is: %w", err)
 	}

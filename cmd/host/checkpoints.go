@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
@@ -136,6 +137,7 @@ func (r *run) removeSockets() {
 type keeper struct {
 	watch.Sink
 	taker  *checkpoint.Taker
+	moved  func(qemu.Options) error // called when the machine has gone on on other disk images
 	socket string
 	wanted chan moment
 	notes  chan string
@@ -156,7 +158,7 @@ func (r *run) keepCheckpoints(ctx context.Context, m machine, supervised *watch.
 		order = order[at+1:]
 	}
 	k := &keeper{
-		Sink: supervised.Sink, order: order, socket: m.qemu.QMPSocket,
+		Sink: supervised.Sink, moved: r.remember, order: order, socket: m.qemu.QMPSocket,
 		wanted: make(chan moment, len(order)), notes: make(chan string, 2*len(order)),
 		taker: &checkpoint.Taker{Dir: filepath.Join(r.dir.Disks(), checkpointsDir), Machine: *m.qemu, Started: supervised.Started,
 			Sockets: r.sockets},
@@ -221,8 +223,8 @@ func (k *keeper) keep(ctx context.Context, m moment) string {
 	}
 	defer vm.Close()
 	c, err := k.taker.Take(ctx, vm, m.name, m.phase)
-	if err != nil {
-		return err.Error()
+	if err = errors.Join(err, k.moved(k.taker.Machine)); err != nil { // disks may have been frozen also without a checkpoint
+		return strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return fmt.Sprintf("checkpoint %s: kept in %.1f s, memory %.1f MiB packed", m.name, time.Since(began).Seconds(), float64(c.Memory)/(1<<20))
 }
@@ -237,7 +239,7 @@ func (r *run) prepareFrom(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, usageError("--from: %s; 'kindling checkpoints' lists what there is", err)
 	}
-	r.from = c
+	r.from, r.source = c, source
 	for _, m := range c.Mirrors {
 		if err := r.serveAgain(ctx, m); err != nil {
 			return machine{}, err

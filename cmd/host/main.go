@@ -5,6 +5,7 @@
 // exit status.
 //
 //	kindling run [--tree DIR]     boot the embedded default, or a tree, and end with its result
+//	kindling run --resume RUN     go on with a run that was cut short
 //	kindling log IMG|RUN [STEP]   a run's journal, or the log of a step
 //	kindling plan --tree DIR      what would run, which distfile goes on which medium, and whether it fits
 //	kindling assemble --tree DIR  the boot media of a tree

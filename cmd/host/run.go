@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -46,6 +47,7 @@ type runCmd struct {
 	Agent     string `help:"The agent's program, or off for a tree's own scripts (default: beside this program)." placeholder:"FILE|off"`
 
 	Folder pathName `help:"Folder for everything that the run leaves; new or empty (default: kindling-runs/<time>)." placeholder:"DIR" name:"run"`
+	Resume pathName `help:"Go on with the run of this folder, at its first unfinished step." placeholder:"RUN"`
 	Accel  string   `help:"What runs the guest's instructions: auto, kvm or tcg." enum:"auto,kvm,tcg" default:"auto"`
 	CPU    string   `help:"CPU model, as QEMU names it." name:"cpu" placeholder:"MODEL"`
 	DryRun bool     `help:"Print the command instead of running it; with --keep or --run, its media are left there."`
@@ -72,6 +74,7 @@ func (runCmd) Help() string {
 		"kindling run --interactive --variant build-fails", "a failed step asks at your terminal what to do",
 		"kindling run --dry-run", "print the command line of QEMU only",
 		"kindling run --extra-build spark", "the same with an extra root behind the main steps",
+		"kindling run --resume kindling-runs/latest", "go on with a run that failed or was cut short",
 		"kindling run --json --run out", "events as JSON lines; everything that the run leaves is in out",
 		"kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources",
 		"a real bootstrap, from builder-hex0 on",
@@ -84,8 +87,8 @@ func (runCmd) Help() string {
 type machine struct {
 	argv     []string
 	start    func(ctx context.Context, log *os.File) (watch.Process, error)
-	accel    qemu.Accel // "" outside QEMU
-	qemu     *qemu.Options
+	accel    qemu.Accel    // "" outside QEMU
+	qemu     *qemu.Options // nil outside QEMU
 	watch    watch.Options
 	media    []report.Medium
 	budgets  []report.Budget
@@ -104,9 +107,12 @@ type run struct {
 	notes   []string
 	started time.Time
 	from    *checkpoint.Checkpoint // nil: from the beginning
+	source  *rundir.Dir            // the run that has it
 	sockets string                 // folder for QEMU's sockets, made when one is needed
 	console *console.Console       // of an interactive run
 	lock    io.Closer              // of the run folder
+	resumed bool
+	earlier []report.Report
 }
 
 // served is a mirror with the folder that it serves.
@@ -179,6 +185,9 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 	if err := r.cmd.check(); err != nil {
 		return machine{}, err
 	}
+	if r.cmd.Resume != "" {
+		return r.prepareResume(ctx)
+	}
 	var err error
 	if r.agent, err = r.cmd.agent(); err != nil {
 		return machine{}, err
@@ -216,6 +225,9 @@ func (c *runCmd) check() error {
 		return usageError("--from goes on with the machine as it was; options for a new one do not go with it")
 	case b.Interactive && c.JSON:
 		return usageError("--interactive --json: the console and the events cannot both have standard output; events.jsonl in the run folder has them")
+	case c.Resume != "" && (demoOnly || c.From != "" || c.Tree != "" || c.Folder != "" || c.Distfiles != "" || c.Agent != "" || b.Kernel != "" ||
+		b.Qemu || b.Chroot || b.Bwrap || b.BareMetal):
+		return usageError("--resume goes on with the run as it was begun; of the other options only --accel, --keep, --json and --dry-run go with it")
 	case c.Tree != "" && demoOnly:
 		return usageError("--variant and --guest belong to the embedded default; --tree names another tree")
 	case c.Tree == "" && c.Agent == agentNone:
@@ -263,7 +275,7 @@ func checkAgent(path string, machine elf.Machine) error {
 
 // discard removes the folder of a run that never began.
 func (r *run) discard() error {
-	if r.dir == nil {
+	if r.dir == nil || r.resumed {
 		return nil
 	}
 	return r.dir.Remove()
@@ -311,7 +323,7 @@ func (r *run) accel(ctx context.Context) (qemu.Accel, error) {
 
 // virtual is the machine that QEMU makes of o; console and events go to the run folder.
 func (r *run) virtual(ctx context.Context, o qemu.Options) (machine, error) {
-	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog(), Append: r.from != nil, Stdio: r.cmd.Boot.Interactive}, {File: r.dir.Events(), Append: r.from != nil}}
+	o.Serials = []qemu.Serial{{File: r.dir.ConsoleLog(), Append: r.from != nil || r.resumed, Stdio: r.cmd.Boot.Interactive}, {File: r.dir.Events(), Append: r.from != nil || r.resumed}}
 	if r.keeps() {
 		if err := r.makeSockets(); err != nil {
 			return machine{}, err
@@ -322,10 +334,19 @@ func (r *run) virtual(ctx context.Context, o qemu.Options) (machine, error) {
 		return machine{}, usageError("%s", err)
 	}
 	return machine{
-		argv: o.Argv(), accel: o.Accel, qemu: &o,
+		argv: seedless(o.Argv()), accel: o.Accel, qemu: &o,
 		start:    func(ctx context.Context, log *os.File) (watch.Process, error) { return r.startQEMU(ctx, o, log) },
 		versions: map[string]string{"qemu": firstLine(ctx, o.Binary, "--version")},
 	}, nil
+}
+
+// seedless is a command line without the guest's seed: the report is for others to read.
+func seedless(argv []string) []string {
+	seed := regexp.MustCompile(`kindling\.seed=[0-9a-f]+`)
+	for i, arg := range argv {
+		argv[i] = seed.ReplaceAllString(arg, "kindling.seed=SEED")
+	}
+	return argv
 }
 
 // boot runs the machine and turns its result into kindling's.
@@ -335,6 +356,15 @@ func (r *run) boot(ctx context.Context, m machine) error {
 		return err
 	}
 	defer log.Close()
+	var from watch.Offsets
+	if r.resumed {
+		from, err = watch.Ends(r.dir)
+	} else if m.qemu != nil {
+		err = r.remember(*m.qemu)
+	}
+	if err != nil {
+		return err
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	if err := r.openConsole(end); err != nil {
@@ -349,7 +379,7 @@ func (r *run) boot(ctx context.Context, m machine) error {
 	}
 	m.watch.Attended = r.console != nil
 	display := progress.NewRecorder(r.display(m), r.dir.View(), r.estimate(m))
-	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now()}
+	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now(), From: from}
 	stopKeeping := r.keepCheckpoints(ctx, m, &supervised)
 	verdict := watch.Supervise(ctx, supervised)
 	stopKeeping()
@@ -375,7 +405,7 @@ func (r *run) estimate(m machine) progress.Estimate {
 // report is what is known of the run before it begins.
 func (r *run) report(m machine) report.Report {
 	doc := report.Report{Label: r.label, Accel: string(m.accel), Argv: m.argv, Notes: r.notes, Media: m.media,
-		Budgets: m.budgets, Command: append([]string{"kindling"}, r.streams.args...), Packages: m.packages, Versions: m.versions}
+		Budgets: m.budgets, Command: append([]string{"kindling"}, r.streams.args...), Packages: m.packages, Versions: m.versions, Earlier: r.earlier}
 	doc.Versions["go"] = runtime.Version()
 	if info, ok := debug.ReadBuildInfo(); ok {
 		doc.Versions["kindling"] = versionText(info)

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"kindling"
@@ -24,6 +23,13 @@ import (
 
 // seedSize is how many random bytes the guest's entropy pool gets on the kernel command line.
 const seedSize = 32
+
+// seedHex is a fresh seed as the kernel command line has it.
+func seedHex() string {
+	seed := make([]byte, seedSize)
+	_, _ = rand.Read(seed) // it never fails: crypto/rand
+	return hex.EncodeToString(seed)
+}
 
 // prepareDemo assembles the embedded default and starts its mirror.
 func (r *run) prepareDemo(ctx context.Context) (machine, error) {
@@ -71,12 +77,9 @@ func (r *run) demoMachine(ctx context.Context, media hostdemo.Media, mirrorPort 
 	if err != nil {
 		return machine{}, err
 	}
-	seed := make([]byte, seedSize)
-	if _, err := rand.Read(seed); err != nil {
-		return machine{}, err
-	}
+	seed := seedHex()
 	cmdline, err := qemu.Cmdline{Args: []string{
-		"console=ttyS0", "kindling.seed=" + hex.EncodeToString(seed),
+		"console=ttyS0", "kindling.seed=" + seed,
 		"kindling.mirrors=http://10.0.2.2:" + strconv.Itoa(mirrorPort),
 	}}.Render()
 	if err != nil {
@@ -93,9 +96,6 @@ func (r *run) demoMachine(ctx context.Context, media hostdemo.Media, mirrorPort 
 		return m, err
 	}
 	m.versions["kernel"] = media.Kernel.Release
-	for i, arg := range m.argv { // the report is for others to read; the seed is the guest's
-		m.argv[i] = strings.ReplaceAll(arg, hex.EncodeToString(seed), "SEED")
-	}
 	m.watch = demoWatch(accel)
 	for _, i := range []hostdemo.Image{media.Initramfs, media.Payload, media.Target} {
 		m.media = append(m.media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size, SHA256: i.SHA256})

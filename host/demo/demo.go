@@ -274,7 +274,7 @@ func (o Options) cut(m *Media, entries []payload.Entry) error {
 
 // initramfs writes what the kernel unpacks: userland, modules, the tree, the agent as /init.
 func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS, m *Media) (Image, error) {
-	modules, err := m.Kernel.Modules(slices.Concat(debian.DefaultModules(), debian.StorageModules()))
+	modules, err := Modules(m.Kernel)
 	if err != nil {
 		return Image{}, err
 	}
@@ -282,7 +282,7 @@ func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS
 	if err != nil {
 		return Image{}, err
 	}
-	own, err := o.ownFiles(m, modules)
+	own, err := o.ownFiles(m)
 	if err != nil {
 		return Image{}, err
 	}
@@ -295,7 +295,7 @@ func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS
 		}
 		layers = append(layers, initramfs.FS(root, p.Root))
 	}
-	sum, err := initramfs.Create(ctx, image.Path, append(layers, initramfs.Files(own...))...)
+	sum, err := initramfs.Create(ctx, image.Path, append(layers, modules, initramfs.Files(own...))...)
 	if err != nil {
 		return Image{}, err
 	}
@@ -303,8 +303,21 @@ func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS
 	return image, nil
 }
 
+// Modules are the kernel's drivers for the disks and network cards that the embedded default can meet.
+func Modules(kernel debian.Kernel) (initramfs.Layer, error) {
+	modules, err := kernel.Modules(slices.Concat(debian.DefaultModules(), debian.StorageModules()))
+	if err != nil {
+		return nil, err
+	}
+	files := []initramfs.File{initramfs.Regular(modules.DepPath(), 0o644, modules.Dep), initramfs.Regular(modules.LoadPath(), 0o644, modules.Load)}
+	for _, mod := range modules.Modules {
+		files = append(files, initramfs.HostFile(mod.Path, 0o644, mod.Source))
+	}
+	return initramfs.Files(files...), nil
+}
+
 // ownFiles lists what is in neither the userland nor the tree.
-func (o Options) ownFiles(m *Media, modules debian.ModuleSet) ([]initramfs.File, error) {
+func (o Options) ownFiles(m *Media) ([]initramfs.File, error) {
 	env, err := fs.ReadFile(demo.Tree(), steps.MainRoot+"/env")
 	if err != nil {
 		return nil, err
@@ -320,12 +333,7 @@ func (o Options) ownFiles(m *Media, modules debian.ModuleSet) ([]initramfs.File,
 	for _, s := range scripts {
 		files = append(files, initramfs.Regular(strings.TrimPrefix(s.Path, "/"), s.Mode, s.Data))
 	}
-	for _, mod := range modules.Modules {
-		files = append(files, initramfs.HostFile(mod.Path, 0o644, mod.Source))
-	}
 	return append(files,
-		initramfs.Regular(modules.DepPath(), 0o644, modules.Dep),
-		initramfs.Regular(modules.LoadPath(), 0o644, modules.Load),
 		initramfs.Regular("steps/payload-import-1.0/src/payload-import.c", 0o644, o.Importer),
 		initramfs.HostFile("init", 0o755, o.Agent)), nil
 }

@@ -172,6 +172,8 @@ type Report struct {
 	Argv       []string          `json:"argv"`    // the machine's
 	Events     Events            `json:"events"`
 	Notes      []string          `json:"notes"` // what a person should know and no other field says
+	// Earlier are the accounts of the same run's machines before this one, the oldest first: a run that was resumed.
+	Earlier []Report `json:"earlier,omitempty"`
 }
 
 // Encode gives the document as indented JSON with a newline. Lists are never null.

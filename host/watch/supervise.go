@@ -61,6 +61,26 @@ type Run struct {
 	Held func() bool
 	// Notes are what the host has to say about the run while it goes on. May be nil.
 	Notes <-chan string
+	From  Offsets
+}
+
+// Offsets are where the files of a run's machine begin, in bytes: 0 unless the run goes on, and they hold what an
+// earlier machine has written.
+type Offsets struct {
+	Console, Events int64
+}
+
+// Ends gives the offsets of what is in a run folder now.
+func Ends(dir *rundir.Dir) (Offsets, error) {
+	console, err := os.Stat(dir.ConsoleLog())
+	if err != nil {
+		return Offsets{}, err
+	}
+	events, err := os.Stat(dir.Events())
+	if err != nil {
+		return Offsets{}, err
+	}
+	return Offsets{console.Size(), events.Size()}, nil
 }
 
 // Supervise watches a machine until it has ended, stops it when the run is decided or ctx ends, writes the step logs
@@ -105,6 +125,8 @@ func newSupervisor(r Run) (*supervisor, error) {
 		stopped: make(chan error, 1),
 		faults:  make(map[string]bool),
 	}
+	s.console.Start(r.From.Console)
+	s.events.Start(r.From.Events)
 	logs, err := NewStepLogs(r.Dir.Steps(), r.Options.MaxSteps, r.Options.MaxStepLog)
 	s.logs = logs
 	return s, err

@@ -29,6 +29,9 @@ func NewTail(path string, maxLine int) *Tail {
 	return &Tail{path: path, maxLine: maxLine, buf: make([]byte, tailChunk)}
 }
 
+// Start leaves out what stands before offset. It is for the time before the first Poll.
+func (t *Tail) Start(offset int64) { t.offset = offset }
+
 // Poll reads what is there now, up to 256 KiB, and gives each complete line to emit, without its end ("\n", "\r\n" or
 // "\r": progress displays end lines so); empty lines are left out. cut says that the line was longer than what is
 // given. The bytes are valid only during the call. n is how many bytes were read; 0 means that there is nothing new.
