@@ -56,6 +56,9 @@ func moveDisk(ctx context.Context, j *job) error {
 	} else if err := refuseRun(target); err != nil {
 		return err
 	}
+	if err := j.orderWrites(ctx, target); err != nil {
+		return err
+	}
 	if err := j.mountNewRoot(target); err != nil {
 		return err
 	}
@@ -273,12 +276,27 @@ func writeTable(target disk.Name, sectors uint64) (err error) {
 	return nil
 }
 
+// rootOptions are how the root on a disk is mounted. Without delayed allocation, and with ext4's ordered data, what a
+// loss of power leaves is what some moment before it had: when a program is seen to be gone, the package that was packed
+// before it was removed is there in full. With it a step that replaces bash could leave neither.
+const rootOptions = "nodelalloc"
+
+// orderWrites makes rootOptions the default of the filesystem, for boots on which the kernel mounts it.
+func (j *job) orderWrites(ctx context.Context, part disk.Name) error {
+	tune2fs, err := lookup("tune2fs")
+	if err != nil {
+		j.agent.note("%v: a loss of power while bash, tar or bzip2 are replaced may leave a system without them", err)
+		return nil
+	}
+	return j.run(ctx, tune2fs, "tune2fs", "-o", rootOptions, part.Path())
+}
+
 // mountNewRoot mounts the partition and moves what is in it to external/.
 func (j *job) mountNewRoot(part disk.Name) error {
 	if err := makeDir(newRoot); err != nil {
 		return err
 	}
-	if _, err := mount.Mount(part.Path(), newRoot, "ext4", "", 0); err != nil {
+	if _, err := mount.Mount(part.Path(), newRoot, "ext4", rootOptions, 0); err != nil {
 		return err
 	}
 	external := filepath.Join(newRoot, "external")

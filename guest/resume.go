@@ -34,7 +34,7 @@ func (a *agent) resume(ctx context.Context) error {
 		}
 		if part.Part != 0 {
 			a.note("going on with the run on %s", part)
-			if _, err := mount.Mount(part.Path(), newRoot, "ext4", "", 0); err != nil {
+			if _, err := mount.Mount(part.Path(), newRoot, "ext4", rootOptions, 0); err != nil {
 				return err
 			}
 			a.switchTo = newRoot
