@@ -7,6 +7,7 @@
 # make dist    a release in dist/: static programs, Debian package, bill of materials, checksums
 # make bench   benchmarks
 # make lint    formatting, vet, golangci-lint, shellcheck, C, licences
+# make soak    SOAK_KILLS (50) power cuts at random moments of one run, each resumed; SOAK_SEED is what chance depends on
 # make fuzz    each fuzz target for FUZZTIME (10s)
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq
 
 export CI
 
-.PHONY: all build dist run test unit lint bench fuzz run-deps test-deps clean
+.PHONY: all build dist run test unit lint bench soak fuzz run-deps test-deps clean
 all: build
 
 build:
@@ -58,6 +59,11 @@ lint: $(TOOLS)/golangci-lint
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+SOAK_KILLS := 50
+SOAK_SEED := 1
+soak: test-deps
+	SOAK_KILLS=$(SOAK_KILLS) SOAK_SEED=$(SOAK_SEED) $(GO) test -count=1 -timeout 24h -v -run '^TestKills$$' ./tests/vm
 
 fuzz:
 	for package in $$($(GO) list ./...); do \

@@ -188,49 +188,6 @@ func TestBackgroundProcess(t *testing.T) {
 	}
 }
 
-// A machine that loses its power in the middle of a package goes on there, and ends as if nothing had been. It dies
-// where it hurts: the package is packed, and not installed.
-func TestResume(t *testing.T) {
-	t.Parallel()
-	const cut = `src_compile() { cd tinder-1.0; tcc -o tinder tinder.c; }
-src_install() { mkdir -p "${DESTDIR}/usr/bin"; cp tinder "${DESTDIR}/usr/bin/"; }
-tar() {
-    case "$*" in *"-C / "*) [ -e /was-cut ] || { touch /was-cut; sync; echo o > /proc/sysrq-trigger; sleep 60; } ;; esac
-    command tar "$@"
-}
-`
-	for _, tt := range []struct{ name, setup, says string }{
-		// No sum tells that the archive is right: it goes, and the package is built again under the same revision.
-		{"built again", "mkdir -p /external/repo\n", "removing tinder-1.0_0.tar.bz2"},
-		// Sums are not checked in this run: a whole archive is a right one, and it is installed.
-		{"installed again", "mkdir -p /external/repo\necho UPDATE_CHECKSUMS=True >> /steps/bootstrap.cfg\n", "tinder-1.0_0.tar.bz2 is complete"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			files := step(tt.setup)
-			files["steps/tinder-1.0/pass1.sh"] = cut
-			first := boot(t, "--qemu-cmd", twist{files: files}.qemu(t))
-			if first.status != 15 || first.report.Step != "011-build-tinder-1.0-pass1" {
-				t.Fatalf("the first life: status %d, step %s: %s", first.status, first.report.Step, first.report.Line)
-			}
-			disk := filepath.Join(first.dir, "disks/target.img")
-			again := boot(t, "--qemu-cmd", twist{args: "kindling.resume", before: fmt.Sprintf(`cp --sparse=always %q "${disks}/target.img"`, disk)}.qemu(t))
-			if again.status != 0 {
-				t.Fatalf("the second life: status %d: %s\n%s", again.status, again.report.Line, tail(again.file("console.log"), 60))
-			}
-			events := again.file("events.jsonl")
-			again.contains("events", events, "going on with the run on ", "was begun before and not ended", tt.says, `"kind":"done","status":"ok"`)
-			if strings.Contains(events, "move_disk") || strings.Contains(events, "import_payload_rest") {
-				t.Error("steps that were done have run again")
-			}
-			again.contains("packages", again.file("steps/016-improve-after.log"), " ./tinder-1.0_0.tar.bz2")
-			if strings.Contains(again.file("steps/016-improve-after.log"), "tinder-1.0_1") {
-				t.Error("a left-over archive has raised the revision")
-			}
-		})
-	}
-}
-
 // The payload is found on the disks that Fiwix cannot see: AHCI (what q35 has), and USB, which shows up late.
 func TestPayloadOnOtherBuses(t *testing.T) {
 	t.Parallel()
