@@ -172,7 +172,7 @@ func jsonHistory(src *journalSource) historyJSON {
 // diskError makes what is wrong with an image that the user named an error of usage.
 func diskError(err error) error {
 	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrFormat, diskimage.ErrProgram,
-		resume.ErrNoRun, resume.ErrKernel, resume.ErrMachine, rundir.ErrBusy, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
+		resume.ErrNoRun, resume.ErrKernel, resume.ErrMachine, resume.ErrGRUB, rundir.ErrBusy, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
 		if errors.Is(err, known) {
 			return usageError("%s", err)
 		}

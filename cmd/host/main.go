@@ -15,6 +15,7 @@
 //	kindling payload              payload images
 //	kindling write IMG DEVICE     an image onto a real disk
 //	kindling report RUN           one HTML page about a run
+//	kindling resume-medium IMG|RUN  a medium that goes on with a run on bare metal
 //	kindling doctor               what this host can and cannot do, and what mends it
 //	kindling version              the version and the commit it was built from
 //
@@ -41,21 +42,22 @@ type streams struct {
 // cli is the command line. Each verb has a method Run, which may take a context.Context (it ends with Ctrl-C), a
 // streams and an io.Writer (standard output).
 type cli struct {
-	Run         runCmd         `cmd:"" help:"Boot the embedded default, or a tree, and end with the guest's result."`
-	Plan        planCmd        `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
-	Assemble    assembleCmd    `cmd:"" help:"Make the boot media of a tree."`
-	Scripts     scriptsCmd     `cmd:"" help:"Write the scripts of a tree, as its own generator writes them."`
-	Fetch       fetchCmd       `cmd:"" help:"Download the distfiles that a tree needs, or say which are missing."`
-	Mirror      mirrorCmd      `cmd:"" help:"Serve a folder of distfiles over HTTP."`
-	Payload     payloadCmd     `cmd:"" help:"Make, list, verify and extract payload images."`
-	Write       writeCmd       `cmd:"" help:"Write an image to a real disk, verified."`
-	Export      exportCmd      `cmd:"" help:"Take the packages out of an image, and compare them with the tree's list."`
-	Checkpoints checkpointsCmd `cmd:"" help:"List the kept states of a run that another run can start from, or remove one."`
-	Attach      attachCmd      `cmd:"" help:"Show a run that another process drives, and end with its result."`
-	Stop        stopCmd        `cmd:"" help:"End a run that another process drives, in order."`
-	Doctor      doctorCmd      `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
-	Report      reportCmd      `cmd:"" help:"Write one HTML page about a run, to keep or to give away."`
-	Log         logCmd         `cmd:"" help:"Show the journal of a run, or the log of one of its steps."`
+	Run         runCmd          `cmd:"" help:"Boot the embedded default, or a tree, and end with the guest's result."`
+	Plan        planCmd         `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
+	Assemble    assembleCmd     `cmd:"" help:"Make the boot media of a tree."`
+	Scripts     scriptsCmd      `cmd:"" help:"Write the scripts of a tree, as its own generator writes them."`
+	Fetch       fetchCmd        `cmd:"" help:"Download the distfiles that a tree needs, or say which are missing."`
+	Mirror      mirrorCmd       `cmd:"" help:"Serve a folder of distfiles over HTTP."`
+	Payload     payloadCmd      `cmd:"" help:"Make, list, verify and extract payload images."`
+	Write       writeCmd        `cmd:"" help:"Write an image to a real disk, verified."`
+	Export      exportCmd       `cmd:"" help:"Take the packages out of an image, and compare them with the tree's list."`
+	Checkpoints checkpointsCmd  `cmd:"" help:"List the kept states of a run that another run can start from, or remove one."`
+	Attach      attachCmd       `cmd:"" help:"Show a run that another process drives, and end with its result."`
+	Stop        stopCmd         `cmd:"" help:"End a run that another process drives, in order."`
+	Doctor      doctorCmd       `cmd:"" help:"Say what this host can and cannot do, and what mends it."`
+	Report      reportCmd       `cmd:"" help:"Write one HTML page about a run, to keep or to give away."`
+	Log         logCmd          `cmd:"" help:"Show the journal of a run, or the log of one of its steps."`
+	Medium      resumeMediumCmd `cmd:"" name:"resume-medium" help:"Make a medium from which a machine goes on with the run on its disk."`
 
 	Completion completionCmd `cmd:"" help:"Print the script with which a shell completes this command line."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`
