@@ -10,12 +10,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
 	"kindling/guest/disk"
+	"kindling/guest/journal"
 )
 
 // resume goes on with the run on a disk of this machine when the kernel command line asks for it: a run that was moved
@@ -82,6 +84,22 @@ func findRun() (disk.Name, error) {
 	return disk.Name{}, nil
 }
 
+// movedTo reports whether a run has arrived on the disk that has this journal. The move copies the journal like every
+// other file, and writes its own end there last: without that end the disk holds a part of a system.
+func movedTo(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	state, err := journal.Read(f)
+	const move = "-jump-move_disk"
+	return err == nil && !strings.HasSuffix(state.Started, move) && !strings.HasSuffix(state.Failed, move), err
+}
+
 // holdsRun reports whether a partition has an ext4 filesystem with a journal of ours. It is mounted for that, read-only
 // and without its own journal being replayed.
 func holdsRun(part disk.Name) (holds bool, err error) {
@@ -96,6 +114,9 @@ func holdsRun(part disk.Name) (holds bool, err error) {
 		return false, nil // what cannot be mounted is nothing to go on with
 	}
 	defer func() { err = errors.Join(err, mount.Unmount(at, false, false)) }()
+	if moved, err := movedTo(filepath.Join(at, journalPath)); err != nil || !moved {
+		return false, err
+	}
 	for _, name := range []string{journalPath, planConfig, selfPath} {
 		if _, err := os.Stat(filepath.Join(at, name)); errors.Is(err, fs.ErrNotExist) {
 			return false, nil

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"kindling/host/diskimage"
@@ -79,7 +80,10 @@ func (c *resumeMediumCmd) open(ctx context.Context) (*resume.Disk, resume.Machin
 		return nil, resume.Machine{}, err
 	}
 	if !info.IsDir() {
-		d, err := resume.Open(ctx, c.Source, diskimage.Options{Backing: true})
+		d, err := resume.Find(ctx, []string{c.Source}, diskimage.Options{Backing: true})
+		if err != nil {
+			err = fmt.Errorf("%s: %w", c.Source, err)
+		}
 		return d, resume.Machine{}, err
 	}
 	dir, err := rundir.Open(c.Source)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 
 	"kindling/host/diskimage"
+	"kindling/internal/event"
 	"kindling/internal/history"
 )
 
@@ -53,7 +54,8 @@ func Open(ctx context.Context, path string, o diskimage.Options) (*Disk, error) 
 	return d, nil
 }
 
-// Find opens the one image that holds a run. Images without a filesystem, and those without a run, are passed over.
+// Find opens the one image that holds a run to go on with. Images without a filesystem, those without a run, and those
+// that a run was still moving to are passed over.
 func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, error) {
 	for i, path := range paths {
 		d, err := Open(ctx, path, o)
@@ -63,10 +65,27 @@ func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, erro
 		case err != nil:
 			return nil, err
 		}
+		if !d.Moved() {
+			if err := d.Close(); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		d.Index = i
 		return d, nil
 	}
 	return nil, fmt.Errorf("%w on its disks: it was not moved to one yet, and has to be begun anew", ErrNoRun)
+}
+
+// Moved reports whether the run has arrived on this disk: a move that was cut short has copied the journal, perhaps, but
+// not written its end there.
+func (d *Disk) Moved() bool {
+	for _, s := range d.History.Steps {
+		if s.Name == "jump: move_disk" && s.Status != string(event.StatusOK) {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *Disk) readJournal() error {

@@ -93,7 +93,9 @@ func TestDisk(t *testing.T) {
 			t.Errorf("boots itself with %q in its first sector: %t, %v", sector, got, err)
 		}
 	}
-	if _, err := Find(t.Context(), []string{blank, other}, diskimage.Options{}); !errors.Is(err, ErrNoRun) {
+	moving := image(t, map[string]string{"kindling/journal": journal(t, event.Event{Kind: event.KindPlan, Name: "b", Total: 9},
+		event.Event{Kind: event.KindStep, Number: 4, Step: "004-jump-move_disk", Name: "jump: move_disk", Status: event.StatusStart})})
+	if _, err := Find(t.Context(), []string{blank, other, moving}, diskimage.Options{}); !errors.Is(err, ErrNoRun) {
 		t.Errorf("no run: %v", err)
 	}
 }
