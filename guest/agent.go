@@ -216,6 +216,7 @@ func (a *agent) stages() []stage {
 		{"journal", false, func(context.Context) error { return a.openJournal() }},
 		{"random pool", true, func(ctx context.Context) error { return waitEntropy(ctx, a.note) }},
 		{"plan", false, func(context.Context) error { return a.makePlan() }},
+		{"what a boot undoes", true, func(context.Context) error { return a.atBoot() }},
 	}
 }
 

@@ -38,8 +38,11 @@ func natives() map[nativeKey]func(context.Context, *job) error {
 		{steps.KindImprove, "import_payload_rest"}:   importRest,
 		{steps.KindImprove, "finalize_job_count"}:    finalizeJobCount,
 		{steps.KindImprove, "populate_device_nodes"}: deviceNodes,
-		{steps.KindImprove, "get_network"}:           getNetwork,
+		{steps.KindImprove, stepFHS}:                 finalizeFHS,
+		{steps.KindImprove, stepSwap}:                makeSwap,
+		{steps.KindImprove, stepNetwork}:             getNetwork,
 		{steps.KindImprove, stepOpenConsole}:         openVT,
+		{steps.KindImprove, "make_bootable"}:         makeBootable,
 		{steps.KindImprove, "after"}:                 runAfter,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -312,14 +313,15 @@ type job struct {
 // say writes a line into the step's log (and so to console and host).
 func (j *job) say(format string, args ...any) { fmt.Fprintf(j.log, format+"\n", args...) }
 
-// script runs the step as the tree would: its own bash, the three files sourced, the directive's line.
-func (j *job) script(ctx context.Context) error {
+// script runs the step as the tree would: its own bash, the three files sourced, the directive's line. Shell
+// functions can be put before that line.
+func (j *job) script(ctx context.Context, functions ...string) error {
 	if j.step.Kind == steps.KindBuild {
 		if err := j.fetchSources(ctx); err != nil {
 			return err
 		}
 	}
-	text, err := j.agent.planOf(j.step).StepScript(j.step, append(j.assignments(), j.attended()...)...)
+	text, err := j.agent.planOf(j.step).StepScript(j.step, slices.Concat(j.assignments(), j.attended(), functions)...)
 	if err != nil {
 		return err
 	}
