@@ -78,8 +78,9 @@ type agent struct {
 	jobs        int    // JOBS of the last step, where it was not as configured
 	kills       kills
 
-	root     string // where the root filesystem is that the steps' data goes to
-	switchTo string // new root to go on in after the present step, "" for none
+	environ  []string // what the kernel gave
+	root     string   // where the root filesystem is that the steps' data goes to
+	switchTo string   // new root to go on in after the present step, "" for none
 }
 
 // stage is one thing that PID 1 does before the first step.
@@ -104,7 +105,7 @@ func Init() {
 
 func newAgent() *agent {
 	a := &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot), root: "/",
-		consolePath: "/dev/console", shellPath: "/dev/console"}
+		consolePath: "/dev/console", shellPath: "/dev/console", environ: os.Environ()}
 	log.SetOutput(a.console) // libraries print there, and fd 2 is a terminal that can stand still
 	log.SetFlags(0)
 	log.SetPrefix("kindling: ")
@@ -335,14 +336,22 @@ func (a *agent) goOnCounting() error {
 	}
 	a.boot = strings.TrimSpace(string(boot))
 	if data, err := os.ReadFile(seqPath); err == nil {
-		var id string
-		var seq uint64
-		if n, _ := fmt.Sscan(string(data), &id, &seq); n == 2 && id == a.boot {
-			a.port.SetSeq(seq)
-		}
+		a.takeUp(string(data))
 	}
 	a.phase(phaseInit)
 	return nil
+}
+
+// takeUp goes on where an earlier life in this boot has left off.
+func (a *agent) takeUp(text string) {
+	last, ok := parseLife(text)
+	if !ok || last.boot != a.boot {
+		return
+	}
+	a.port.SetSeq(last.seq)
+	if len(last.environ) > 0 {
+		a.environ = last.environ
+	}
 }
 
 func (a *agent) openJournal() (err error) {

@@ -354,7 +354,7 @@ func (a *agent) switchRoot(ctx context.Context) error {
 	if err := a.port.Flush(flushCtx); err != nil {
 		a.say("%v (going on without)", err)
 	}
-	if err := writeFile(filepath.Join(a.switchTo, seqPath), fmt.Appendf(nil, "%s %d\n", a.boot, a.port.Seq())); err != nil {
+	if err := writeFile(filepath.Join(a.switchTo, seqPath), life{a.boot, a.port.Seq(), a.environ}.bytes()); err != nil {
 		return err
 	}
 	if err := mount.Unmount("/tmp", false, true); err != nil {

@@ -366,16 +366,18 @@ func lookup(name string) (string, error) {
 	return "", fmt.Errorf("program %s: not in /usr/bin, /usr/sbin, /bin or /sbin", name)
 }
 
-// environment is what a kernel gives to its first process, and all that a step starts with.
-func environment() []string { return []string{"HOME=/", "TERM=linux"} }
-
 // run runs a program on a terminal, its output in the step's log.
 func (j *job) run(ctx context.Context, path string, args ...string) error {
 	master, slave, err := pty.Open()
 	if err != nil {
 		return fmt.Errorf("terminal for %s: %w", args[0], err)
 	}
-	p, err := j.agent.reaper.Start(proc.Spec{Path: path, Args: args, Env: environment(), Dir: "/", Files: []*os.File{slave, slave, slave}})
+	if slave, err = plainly(slave); err != nil {
+		return errors.Join(err, master.Close())
+	}
+	likeConsole(slave)
+	env := stepEnvironment(j.agent.environ, path)
+	p, err := j.agent.reaper.Start(proc.Spec{Path: path, Args: args, Env: env, Dir: "/", Files: []*os.File{slave, slave, slave}})
 	if err = errors.Join(err, slave.Close()); err != nil {
 		return errors.Join(err, master.Close())
 	}

@@ -156,7 +156,7 @@ func (a *agent) startShell(ctx context.Context, path, where string) (*proc.Proce
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("no shell: %w", err), f.Close())
 	}
-	p, err := a.reaper.Start(proc.Spec{Path: program, Args: args, Env: environment(), Dir: "/", Files: []*os.File{f, f, f}, Session: true})
+	p, err := a.reaper.Start(proc.Spec{Path: program, Args: args, Env: a.environ, Dir: "/", Files: []*os.File{f, f, f}, Session: true})
 	return p, errors.Join(err, f.Close())
 }
 
@@ -200,7 +200,7 @@ func (a *agent) output(ctx context.Context, path string, args ...string) (string
 	if err != nil {
 		return "", errors.Join(err, w.Close())
 	}
-	p, err := a.reaper.Start(proc.Spec{Path: path, Args: args, Env: environment(), Dir: "/", Files: []*os.File{null, w, null}})
+	p, err := a.reaper.Start(proc.Spec{Path: path, Args: args, Env: a.environ, Dir: "/", Files: []*os.File{null, w, null}})
 	if err = errors.Join(err, w.Close(), null.Close()); err != nil {
 		return "", err
 	}
