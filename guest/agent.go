@@ -81,6 +81,7 @@ type agent struct {
 	environ  []string // what the kernel gave
 	root     string   // where the root filesystem is that the steps' data goes to
 	switchTo string   // new root to go on in after the present step, "" for none
+	finished bool     // the run was over before this boot
 }
 
 // stage is one thing that PID 1 does before the first step.
@@ -183,7 +184,7 @@ func (a *agent) guarded(ctx context.Context) (err error) {
 			err = &runError{reason: event.ReasonInternal, err: fmt.Errorf("agent panic: %v", r)}
 			a.say("%v\n%s", err, debug.Stack())
 		}
-		if cause := context.Cause(ctx); cause != nil {
+		if cause := context.Cause(ctx); cause != nil && !a.finished {
 			err = errors.Join(&runError{reason: event.ReasonInternal, err: cause}, err)
 		}
 	}()
@@ -195,6 +196,9 @@ func (a *agent) guarded(ctx context.Context) (err error) {
 			}
 			a.note("%v (going on without)", err)
 		}
+	}
+	if a.finished {
+		return a.liveOn(ctx)
 	}
 	return a.runSteps(ctx)
 }
@@ -237,8 +241,10 @@ func becomeOwnFile() error {
 	if err := giveAway(running, selfPath); err == nil {
 		return nil
 	}
-	if err := replaceFile(selfPath, "/proc/self/exe", 0o755); err != nil {
-		return err
+	if same, _ := sameContent("/proc/self/exe", selfPath); !same { // a disk that is full takes no second copy
+		if err := replaceFile(selfPath, "/proc/self/exe", 0o755); err != nil {
+			return err
+		}
 	}
 	return fmt.Errorf("execute %s: %w", selfPath, unix.Exec(selfPath, []string{selfPath}, os.Environ()))
 }

@@ -148,8 +148,8 @@ func TestWhere(t *testing.T) {
 		{"cut short on disk", journal.State{Done: done(2, 3), Started: id(4)}, decision{placeResume, 4}, false},
 		{"failed", journal.State{Done: done(2, 3), Failed: id(4), Result: event.StatusFailed}, decision{placeResume, 4}, false},
 		{"finished", journal.State{Done: done(2, 3, 4, 5), Result: event.StatusOK}, decision{placeFinished, 6}, false},
-		{"finished, power lost at the end", journal.State{Done: done(2, 3, 4, 5)}, decision{placeFinished, 6}, false},
-		{"contradiction", journal.State{Done: done(2, 3, 4, 5), Result: event.StatusFailed}, decision{}, true},
+		{"finished, power lost at the end", journal.State{Done: done(2, 3, 4, 5)}, decision{placeEnded, 6}, false},
+		{"stopped behind the last step", journal.State{Done: done(2, 3, 4, 5), Result: event.StatusFailed}, decision{placeEnded, 6}, false},
 	} {
 		got, err := where(situation{plan: p.Steps, state: tt.state})
 		if got != tt.want || (err != nil) != tt.err {

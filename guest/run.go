@@ -63,13 +63,13 @@ func (a *agent) makePlan() error {
 	if err != nil {
 		return err
 	}
-	a.next = d.next
+	a.next, a.finished = d.next, d.place == placeFinished
 	e := a.port.Send(event.Event{Kind: event.KindPlan, Name: a.boot, Done: int64(d.next), Total: int64(len(a.order))})
-	if err := a.journal.Append(e); err != nil {
-		return err
+	if !a.finished { // a run that is over stays over
+		err = a.journal.Append(e)
 	}
 	a.sayWhere(d)
-	return nil
+	return err
 }
 
 // keep gives the content of a file as it was when this was first called for it; kept is where that is.
@@ -90,8 +90,10 @@ func (a *agent) sayWhere(d decision) {
 		a.say("taking over at step %d of %d: %s", d.next+1, len(a.order), a.order[d.next])
 	case placeResume:
 		a.note("going on at step %d of %d: %s", d.next+1, len(a.order), a.order[d.next])
+	case placeEnded:
+		a.note("all %d steps are done already: ending the run", len(a.order))
 	case placeFinished:
-		a.note("all %d steps are done already", len(a.order))
+		a.note("the run is over, all %d steps are done: this is the finished system", len(a.order))
 	}
 }
 

@@ -5,7 +5,6 @@ package guest
 
 import (
 	"errors"
-	"fmt"
 
 	"kindling/guest/journal"
 	"kindling/internal/event"
@@ -18,7 +17,8 @@ type place int
 const (
 	placeAfterJump place = iota // fresh from `jump: linux`: no journal yet
 	placeResume                 // a run was cut short or has failed: go on at its first unfinished step
-	placeFinished               // every step is done
+	placeEnded                  // every step is done, and the run has not ended well yet: end it
+	placeFinished               // the run is over: a system to live in
 )
 
 // situation is what the decision is made from.
@@ -51,10 +51,10 @@ func where(s situation) (decision, error) {
 		}
 		return decision{placeResume, i}, nil
 	}
-	if s.state.Result == event.StatusFailed {
-		return decision{}, fmt.Errorf("the journal says that the run failed, and that all %d steps are done", len(s.plan)-first)
+	if s.state.Result == event.StatusOK {
+		return decision{placeFinished, len(s.plan)}, nil
 	}
-	return decision{place: placeFinished, next: len(s.plan)}, nil
+	return decision{placeEnded, len(s.plan)}, nil // cut short, or stopped, between the last step and the last word
 }
 
 // firstOnLinux is the index of the first step that the agent can meet, -1 if there is none.
