@@ -81,6 +81,7 @@ type agent struct {
 	environ  []string // what the kernel gave
 	root     string   // where the root filesystem is that the steps' data goes to
 	switchTo string   // new root to go on in after the present step, "" for none
+	leap     bool     // another kernel is loaded, to go on in after the present step
 	finished bool     // the run was over before this boot
 }
 
@@ -348,13 +349,17 @@ func (a *agent) goOnCounting() error {
 	return nil
 }
 
-// takeUp goes on where an earlier life in this boot has left off.
+// takeUp goes on where an earlier life has left off: in this boot, or in the one that has jumped to this kernel.
 func (a *agent) takeUp(text string) {
 	last, ok := parseLife(text)
-	if !ok || last.boot != a.boot {
+	if !ok || last.boot != a.boot && last.boot != nextBoot {
 		return
 	}
 	a.port.SetSeq(last.seq)
+	if last.boot == nextBoot {
+		_ = os.Remove(seqPath) // a later boot begins a run of its own, on the host
+		return
+	}
 	if len(last.environ) > 0 {
 		a.environ = last.environ
 	}

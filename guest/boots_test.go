@@ -120,6 +120,19 @@ func TestBoots(t *testing.T) {
 	}
 }
 
+// A kernel is loaded, and not jumped to; and what a jump from the tree's kernel makes is there already.
+func TestKexec(t *testing.T) {
+	got := runWith(t, kexecFunctions, `mkdir "${dir}"
+kexec -l "/boot/vmlinuz" --append="root=/dev/sda1 rootwait"
+kexec -e
+kexec --load k -e
+`)
+	want := "kexec [-l] [/boot/vmlinuz] [--append=root=/dev/sda1 rootwait]\nkexec [--load] [k]\n"
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
 func TestShellTerminals(t *testing.T) {
 	for _, tt := range []struct {
 		console string

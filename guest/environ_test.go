@@ -27,7 +27,7 @@ func TestStepEnvironment(t *testing.T) {
 	}
 }
 
-// What one life hands to the next is taken up in the same boot, and nowhere else.
+// What one life hands to the next is taken up in the same boot and behind a jump to another kernel, and nowhere else.
 func TestTakeUp(t *testing.T) {
 	environ := []string{"HOME=/", "TERM=linux", "BOOT_IMAGE=a b"}
 	own := []string{"HOME=/own"}
@@ -37,6 +37,7 @@ func TestTakeUp(t *testing.T) {
 		environ    []string
 	}{
 		{"the same boot", string(life{"this", 41, environ}.bytes()), 41, environ},
+		{"behind a jump", string(life{nextBoot, 41, nil}.bytes()), 41, own},
 		{"another boot", string(life{"that", 41, environ}.bytes()), 0, own},
 		{"an older agent's", "this 41\n", 41, own},
 		{"garbage", "this x\nA=1", 0, own}, {"nothing", "", 0, own},

@@ -115,7 +115,7 @@ func TestWhereExtra(t *testing.T) {
 func TestExtraIsNotNative(t *testing.T) {
 	for _, s := range extraOrder(t) {
 		_, native := nativeOf(s)
-		if want := s.Root == "" && s.Name != "linux"; native != want {
+		if want := s.Root == ""; native != want {
 			t.Errorf("%s: native %t, want %t", s.ID(), native, want)
 		}
 		repo := "external/repo"

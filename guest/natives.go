@@ -34,6 +34,7 @@ type nativeKey struct {
 func natives() map[nativeKey]func(context.Context, *job) error {
 	return map[nativeKey]func(context.Context, *job) error{
 		{steps.KindJump, "move_disk"}:                moveDisk,
+		{steps.KindJump, "linux"}:                    jumpLinux,
 		{steps.KindImprove, "import_payload"}:        importEarly,
 		{steps.KindImprove, "import_payload_rest"}:   importRest,
 		{steps.KindImprove, "finalize_job_count"}:    finalizeJobCount,

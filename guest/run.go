@@ -188,10 +188,13 @@ func (a *agent) tryStep(ctx context.Context, s steps.Step) error {
 		failed := inStep(errors.Join(err, a.kills.explain()), s)
 		return errors.Join(failed, a.endFailed(s, began, failed))
 	}
-	if a.switchTo == "" {
-		return nil
+	switch {
+	case a.leap:
+		return a.leapOver(ctx)
+	case a.switchTo != "":
+		return a.switchRoot(ctx)
 	}
-	return a.switchRoot(ctx)
+	return nil
 }
 
 // inStep makes an error a failure of the step, unless it is one already.
