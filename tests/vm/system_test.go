@@ -1,0 +1,277 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vm
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindling/host/initramfs"
+	"kindling/steps"
+)
+
+// folder reads a folder of files that are laid over an initramfs.
+func folder(t *testing.T, name string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	fsys := os.DirFS(name)
+	err := fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(fsys, path)
+		files[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// stub builds the program of the tests that runs in the guest.
+func stub(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "stub")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, "./stub")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=386", "GO386=softfloat")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// guest is a machine that a test drives itself, by its first serial line.
+type guest struct {
+	t     *testing.T
+	input io.Writer
+	seen  *transcript
+	cmd   *exec.Cmd
+}
+
+// start boots the kernel and the initramfs of a run, with files laid over the initramfs.
+func start(ctx context.Context, t *testing.T, f *finished, files map[string]string, cmdline string, args ...string) *guest {
+	t.Helper()
+	var layer []initramfs.File
+	for name, data := range files {
+		layer = append(layer, initramfs.Regular(name, 0o755, []byte(data)))
+	}
+	extra := filepath.Join(t.TempDir(), "extra.cpio")
+	if _, err := initramfs.Create(ctx, extra, initramfs.Files(layer...)); err != nil {
+		t.Fatal(err)
+	}
+	initrd, err := os.Create(filepath.Join(t.TempDir(), "initrd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Join(f.dir, "disks", "initramfs.cpio"), extra} {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := initrd.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := initrd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, same := range []string{"-kernel", "-m", "-smp"} {
+		args = append(args, same, f.report.Argv[slices.Index(f.report.Argv, same)+1])
+	}
+	g := &guest{t: t, seen: &transcript{}}
+	g.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{"-accel", "tcg", "-nodefaults", "-display", "none",
+		"-no-reboot", "-serial", "stdio", "-initrd", initrd.Name(), "-append", "console=ttyS0 " + cmdline}, args...)...)
+	g.cmd.Stdout, g.cmd.Stderr = g.seen, g.seen
+	if g.input, err = g.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// waitFor waits until the machine has said something.
+func (g *guest) waitFor(ctx context.Context, text string) {
+	g.t.Helper()
+	for !strings.Contains(g.seen.String(), text) {
+		if ctx.Err() != nil || g.cmd.ProcessState != nil {
+			g.t.Fatalf("it never said %q:\n%s", text, g.seen)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// A bootstrap with everything that makes a finished system; that system, booted again; and the first one's probe against
+// that of a machine without an agent.
+func TestSystem(t *testing.T) {
+	t.Parallel()
+	files := folder(t, "testdata/system")
+	helpers, err := os.ReadFile("../../steps/demo/tree/steps/helpers.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["steps/helpers.sh"] = string(helpers) + files["steps/uninstall.sh"]
+	for _, name := range []string{"50-sign.sh", "51-upload.sh"} { // they need what is uninstalled, and what is not built
+		files["steps/after/"+name] = ":\n"
+	}
+	f := boot(t, "--keep", "--qemu-cmd", twist{files: files, args: "panic=10"}.qemu(t))
+	if f.status != 0 {
+		t.Fatalf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 60))
+	}
+	f.contains("swap", f.file("steps/009-improve-swap.log"), "making /swapfile, 24 MiB", "/swapfile is in use")
+	show := f.file("steps/017-improve-after.log")
+	f.contains("the system", show, "/init is the agent", "this is the shell script", "linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n",
+		"grub-install /dev/sd", "/swapfile", "/etc/mtab -> /proc/mounts", "nameserver 1.1.1.1", "tinder is gone", "tinder-1.0_0.tar.bz2")
+	t.Run("finished", func(t *testing.T) { finishedSystem(t, f) })
+	t.Run("probe", func(t *testing.T) { sameAsShell(t, f, files) })
+}
+
+// The scripts of a real tree do their work under the agent: its helpers build, install and uninstall a package, its
+// make_bootable writes GRUB's configuration and /init, its update_checksums the sums. GRUB's own programs are not real.
+func TestTreeScripts(t *testing.T) {
+	tree := os.Getenv("KINDLING_TREE")
+	if tree == "" {
+		t.Skip("KINDLING_TREE names no live-bootstrap checkout")
+	}
+	files := folder(t, "testdata/system")
+	for _, name := range []string{"steps/helpers.sh", "steps/improve/make_bootable.sh", "steps/improve/update_checksums.sh"} {
+		data, err := os.ReadFile(filepath.Join(tree, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(data)
+	}
+	files["steps/improve/choose.sh"] += "echo UPDATE_CHECKSUMS=True >> /steps/bootstrap.cfg\n"
+	files["steps/tinder-1.0/pass1.sh"] = "src_compile() { tcc -o tinder tinder.c; }\n" +
+		"src_install() { mkdir -p \"${DESTDIR}${PREFIX}/bin\"; cp tinder \"${DESTDIR}${PREFIX}/bin\"; }\n"
+	files["usr/libexec/rmt"] = "" // the tree takes it for a sign of a tar that unpacks everything
+	files["usr/bin/grub-probe"] = "#!/bin/bash\necho 'hd0,msdos1 '\n"
+	files["usr/bin/grub-install"] += "mkdir -p /boot/grub\n"
+	files["steps/after/90-show.sh"] = strings.ReplaceAll(files["steps/after/90-show.sh"], "head -n 2", "cat")
+	for _, name := range []string{"50-sign.sh", "51-upload.sh"} {
+		files["steps/after/"+name] = ":\n"
+	}
+	f := boot(t, "--keep", "--qemu-cmd", twist{files: files, args: "panic=10"}.qemu(t))
+	if f.status != 0 {
+		t.Fatalf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 80))
+	}
+	f.contains("build", f.file("steps/012-build-tinder-1.0-pass1.log"), "tinder-1.0: creating package.", "tinder-1.0: build successful")
+	f.contains("uninstall", f.file("steps/013-uninstall-tinder-1.0.log"), "tinder-1.0: uninstalling.")
+	f.contains("sums", f.file("steps/016-improve-update_checksums.log"), "  tinder-1.0_0.tar.bz2")
+	f.contains("the system", f.file("steps/017-improve-after.log"), "/init is the agent", "swapon /swapfile", "openvt", "set root='hd0,msdos1'",
+		"linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n", "grub-install /dev/sd", "tinder is gone", "tinder-1.0_0.tar.bz2")
+	t.Log(f.file("steps/017-improve-after.log"))
+}
+
+// finishedSystem boots what the run has made, as its boot loader would: it comes up with swap, network and a shell, and
+// goes when the shell ends.
+func finishedSystem(t *testing.T, f *finished) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience/3)
+	defer cancel()
+	g := start(ctx, t, f, map[string]string{"init": stub(t)}, "root=/dev/sda1 rootwait rw init=/init",
+		"-drive", "format=raw,file="+filepath.Join(f.dir, "disks", "target.img"), "-nic", "user,model=e1000")
+	g.waitFor(ctx, "a shell is on /dev/ttyS0")
+	g.waitFor(ctx, "10.0.2.15")
+	time.Sleep(2 * time.Second) // a shell that ends at once is taken for that of a dead line
+	if _, err := io.WriteString(g.input, "cat /proc/swaps; pwd; echo said-$((6*7)); exit\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.cmd.Wait(); err != nil {
+		t.Errorf("%v", err)
+	}
+	seen := g.seen.String()
+	f.contains("console", seen, "this is the finished system", "a shell is on /dev/tty1", "/swapfile", "/steps", "said-42",
+		"kindling: done", "reboot: Power down")
+	if strings.Contains(seen, "taking over") || strings.Contains(seen, "Attempted to kill init") {
+		t.Errorf("a finished run has gone on, or the kernel lost its init:\n%s", seen)
+	}
+}
+
+// sameAsShell runs the probe in scripts as the tree's generator writes them, below a bash that is PID 1, and compares.
+func sameAsShell(t *testing.T, f *finished, files map[string]string) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience/3)
+	defer cancel()
+	shell := folder(t, "testdata/shell")
+	for _, name := range []string{"steps/improve/probe.sh", "steps/helpers.sh"} {
+		shell[name] = files[name]
+	}
+	shell["usr/bin/stub"] = stub(t)
+	cfg := &steps.Config{}
+	cfg.Set("KERNEL_BOOTSTRAP", "True")
+	plan, err := steps.NewPlan(os.DirFS("testdata/shell"), steps.MainRoot, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := plan.Scripts(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scripts {
+		if s.Path != steps.ConfigPath {
+			shell[s.Path[1:]] = string(s.Data)
+		}
+	}
+	shell["init"] = shell["init.3"]
+	g := start(ctx, t, f, shell, "loglevel=1 panic=10")
+	if err := g.cmd.Wait(); err != nil {
+		t.Errorf("%v", err)
+	}
+	want := record(t, g.seen.String())
+	for _, log := range []string{"004-improve-probe.log", "010-improve-probe.log"} {
+		if d := cmp.Diff(want, record(t, f.file(filepath.Join("steps", log)))); d != "" {
+			t.Errorf("%s (-without the agent +with it)\n%s", log, d)
+		}
+	}
+}
+
+// record takes the probe's record out of a console or a log, as lines, without what cannot be equal.
+func record(t *testing.T, text string) []string {
+	t.Helper()
+	_, rest, found := strings.Cut(strings.ReplaceAll(text, "\r\n", "\n"), "== exports\n")
+	body, _, end := strings.Cut(rest, "== end\n")
+	if !found || !end {
+		t.Fatalf("no record in:\n%s", tail(text, 100))
+	}
+	body = regexp.MustCompile("[ \t]+").ReplaceAllString(body, " ") // the host makes tabs of a log blanks
+	for _, n := range normalisations() {
+		body = regexp.MustCompile("(?m)"+n.pattern).ReplaceAllString(body, n.by)
+	}
+	return strings.Split(body, "\n")
+}
+
+// normalisation is one thing that differs and cannot be equal; docs/agent.md says what a package can see of it.
+type normalisation struct{ pattern, by string }
+
+func normalisations() []normalisation {
+	return []normalisation{
+		// The script: the agent's has one step, the tree's has all up to the next jump.
+		{`/(steps/3|kindling/step)\.sh`, "SCRIPT"},
+		// The terminal: its name and its node. The tree's is the console itself, which nothing could keep a log of.
+		{`^([012]) /dev/(console|pts/0) character special file (5:1|88:0) 6[02]0 0 `, "$1 TERMINAL "},
+		{`^(not a tty|/dev/pts/0)$`, "TERMINAL"},
+		// The process group: the tree's is that of PID 1, which the agent keeps to itself.
+		{`^[0-9]+ 0 0 -1 `, "GROUP 0 0 -1 "},
+		// What the kernel reckons from the memory that was free when it started, which the size of an initramfs changes.
+		{`^(pending signals \(-i\)|max user processes \(-u\)|Max processes|Max pending signals|SigQ:) [0-9/ ]+`, "$1 MEMORY "},
+		// The probe's own pipe.
+		{`pipe:\[[0-9]+\]`, "pipe"},
+	}
+}

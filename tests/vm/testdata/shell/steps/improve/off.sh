@@ -1,0 +1,10 @@
+#!/bin/bash
+#
+# SPDX-FileCopyrightText: 2026 The Kindling authors
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The end, without an agent.
+
+echo o > /proc/sysrq-trigger
+sleep 60
