@@ -126,8 +126,9 @@ func TestKexec(t *testing.T) {
 kexec -l "/boot/vmlinuz" --append="root=/dev/sda1 rootwait"
 kexec -e
 kexec --load k -e
+echo "${PAYLOAD_REST_COUNT}"
 `)
-	want := "kexec [-l] [/boot/vmlinuz] [--append=root=/dev/sda1 rootwait]\nkexec [--load] [k]\n"
+	want := "kexec [-l] [/boot/vmlinuz] [--append=root=/dev/sda1 rootwait]\nkexec [--load] [k]\n0\n"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}

@@ -22,8 +22,10 @@ const (
 )
 
 // kexecFunctions let kexec load a kernel, and leave the jump itself to the agent: behind it nothing could be recorded. The
-// tree's script makes /etc, which a system that the agent runs has already.
-const kexecFunctions = `kexec() {
+// tree's script makes /etc, which a system that the agent runs has already; and the overlay removes distfiles that would have
+// to pass through Fiwix' window, which is not in the way here.
+const kexecFunctions = `PAYLOAD_REST_COUNT=0
+kexec() {
     local arg n=$#
     while [ "${n}" -gt 0 ]; do
         arg=$1
