@@ -37,7 +37,7 @@ type Step struct {
 	Number   int           `json:"number"`
 	ID       string        `json:"id"`
 	Name     string        `json:"name"`
-	Status   string        `json:"status"` // "ok", "failed", StatusCut or StatusRunning
+	Status   string        `json:"status"` // "ok", "failed", "skipped" (by hand, after it had failed), StatusCut or StatusRunning
 	Exit     int           `json:"exit"`
 	Text     string        `json:"text,omitempty"` // why it failed
 	Tries    int           `json:"tries"`          // how often it was begun
@@ -125,14 +125,17 @@ func (r *Run) step(e event.Event) {
 		s.Tries++
 		return
 	}
-	s.Status, s.Duration, s.Exit, s.Text = string(e.Status), e.Duration(), e.Exit, e.Text
+	if s.Status = string(e.Status); e.Status == event.StatusSkipped { // how it failed stays
+		return
+	}
+	s.Duration, s.Exit, s.Text = e.Duration(), e.Exit, e.Text
 }
 
 // Next is the number of the first step that a resumed run does, 0 if all of them are done.
 func (r *Run) Next() int {
 	done, last := make(map[int]bool), 0
 	for _, s := range r.Steps {
-		done[s.Number] = s.Status == string(event.StatusOK)
+		done[s.Number] = s.Status == string(event.StatusOK) || s.Status == string(event.StatusSkipped)
 		last = max(last, s.Number)
 	}
 	for _, s := range r.Steps {

@@ -79,6 +79,21 @@ func TestRead(t *testing.T) {
 }
 
 // A journal may end anywhere: what is whole counts.
+// A step that a person went on without keeps how it failed, and is not the next one.
+func TestSkipped(t *testing.T) {
+	skipped, err := event.Encode(event.Event{Kind: event.KindStep, Number: 6, Name: "build: bash-5.2", Step: "006-build-bash-5.2-pass2", Status: event.StatusSkipped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := Read(bytes.NewReader(append(journal(t), skipped...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := run.Steps[2]; s.Status != "skipped" || s.Exit != 2 || s.Text != "exit status 2" || run.Next() != 7 || run.Done() != 2 {
+		t.Errorf("%+v, next %d, done %d", s, run.Next(), run.Done())
+	}
+}
+
 func TestReadCut(t *testing.T) {
 	whole := journal(t)
 	for n := range whole {
