@@ -101,9 +101,12 @@ func (s *shutdown) endProcesses() {
 		if s.m.Processes() == 0 {
 			return
 		}
-		s.do("signal all processes", func() error { return s.m.Kill(sig) })
-		if sig == unix.SIGTERM { // the stopped ones hear it when they go on
-			s.do("continue all processes", func() error { return s.m.Kill(unix.SIGCONT) })
+		all := []syscall.Signal{sig}
+		if sig == unix.SIGTERM { // interactive shells hear the next only, and the stopped ones when they go on
+			all = append(all, unix.SIGHUP, unix.SIGCONT)
+		}
+		for _, sig := range all {
+			s.do("signal all processes", func() error { return s.m.Kill(sig) })
 		}
 		for end := time.Now().Add(s.grace); s.m.Processes() > 0 && time.Now().Before(end); {
 			time.Sleep(killPoll)

@@ -106,9 +106,9 @@ func TestShutdownOrder(t *testing.T) {
 			[]string{"swapoff /swapfile", "sync", "sync", "sysrq u", "read-only /", "sysrq o", "power off"}, 7},
 		{"reboot fails", fakeMachine{fail: true}, reboot,
 			[]string{"swapoff /swapfile", "sync", "sync", "sysrq u", "read-only /", "reboot", "sysrq b"}, 7},
-		{"processes", fakeMachine{deaf: 2}, powerOff, []string{"kill 15", "kill 18", "kill 9", "swapoff /swapfile", "sync", "sync",
+		{"processes", fakeMachine{deaf: 2}, powerOff, []string{"kill 15", "kill 1", "kill 18", "kill 9", "swapoff /swapfile", "sync", "sync",
 			"sysrq u", "read-only /", "sysrq o"}, 0},
-		{"processes that hang in the kernel", fakeMachine{deaf: -2}, powerOff, []string{"kill 15", "kill 18", "kill 9",
+		{"processes that hang in the kernel", fakeMachine{deaf: -2}, powerOff, []string{"kill 15", "kill 1", "kill 18", "kill 9",
 			"swapoff /swapfile", "sync", "sync", "sysrq u", "read-only /", "sysrq o"}, 1},
 	} {
 		var said []string

@@ -88,9 +88,9 @@ func (p *Process) Wait(ctx context.Context, grace time.Duration) (Status, error)
 	return Status{}, endErr
 }
 
-// End ends the process and everything it has started, in groups and sessions of their own as well: SIGTERM, and SIGKILL
-// for what is left after grace. A stopped process is continued, so that it hears of it. After another grace with somebody
-// left, it returns ErrUnkillable. A process that has ended already may still have a family.
+// End ends the process and everything it has started, in groups and sessions of their own as well: SIGTERM and
+// SIGHUP (an interactive shell ignores the first), and SIGKILL for what is left after grace. A stopped process is
+// continued, so that it hears of it. After another grace with somebody left, it returns ErrUnkillable. A process that has ended already may still have a family.
 func (p *Process) End(grace time.Duration) error {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		deadline := time.Now().Add(grace)
@@ -116,8 +116,13 @@ func (p *Process) signalKin(sig syscall.Signal, first bool) (int, error) {
 		return len(left), err
 	}
 	left, err := p.reaper.signalKin(p, sig)
-	if err == nil && left > 0 && sig == syscall.SIGTERM {
-		_, err = p.reaper.signalKin(p, syscall.SIGCONT)
+	if left == 0 || sig != syscall.SIGTERM {
+		return left, err
+	}
+	for _, more := range []syscall.Signal{syscall.SIGHUP, syscall.SIGCONT} {
+		if err == nil {
+			_, err = p.reaper.signalKin(p, more)
+		}
 	}
 	return left, err
 }
