@@ -196,6 +196,25 @@ func TestKernelLists(t *testing.T) {
 	}
 }
 
+func FuzzKernelLists(f *testing.F) {
+	f.Add("/dev/sda1 /a\\040\\134b ext4 rw 0 0\nMemAvailable: 2048 kB\nsome avg60=1.00\n")
+	f.Add("/swapfile  file 1024 0 -2\n\\04")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, m := range mountsIn(strings.NewReader(text)) {
+			if m.path == "" || len(m.path) > len(text) {
+				t.Errorf("%q: %+v", text, m)
+			}
+		}
+		swapsIn(strings.NewReader(text))
+		var m memory
+		m.parse(strings.NewReader(text))
+		m.stalled = someStalled(text)
+		if n := jobsFor(8, m); n < 1 || n > 8 {
+			t.Errorf("%q: %d jobs", text, n)
+		}
+	})
+}
+
 func TestRequests(t *testing.T) {
 	for sig, want := range map[syscall.Signal]string{
 		unix.SIGTERM: "powers off", unix.SIGPWR: "powers off", unix.SIGUSR1: "powers off", unix.SIGUSR2: "powers off",
