@@ -60,6 +60,7 @@ func (m *fakeMachine) Reboot() error                     { return m.did("reboot"
 func (m *fakeMachine) Unmount(path string, lazy bool) error {
 	if path == "/dead" {
 		<-m.never
+		return unix.EIO
 	}
 	busy := slices.Contains(m.mounts, mounted{path + "/busy", "busy"})
 	for _, at := range m.on {
