@@ -152,11 +152,22 @@ func (a *agent) runStep(ctx context.Context, s steps.Step) error {
 		}
 		switch a.offer(ctx, s, err) {
 		case answerRetry:
+			a.releaseNewRoot()
 		case answerSkip:
 			return a.skip(s)
 		default:
 			return err
 		}
+	}
+}
+
+// releaseNewRoot takes the disk back from a move to it that has failed.
+func (a *agent) releaseNewRoot() {
+	if used, err := isMounted(newRoot); err != nil || !used {
+		return
+	}
+	if err := a.machine.Unmount(newRoot, true); err != nil {
+		a.say("%v", err)
 	}
 }
 

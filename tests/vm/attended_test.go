@@ -202,7 +202,9 @@ trap '' TERM HUP
 seq 1 ` + strconv.Itoa(lines) + `
 exit 7
 `)
-	f := boot(t, "--interactive", "--qemu-ram", "256", "--qemu-cmd", twist{files: files, before: "cp " + loopModule(t) + ` "${disks}/loop.ko"
+	f := boot(t, "--interactive", "--qemu-ram", "256", "--qemu-cmd", twist{files: files, before: `for i in "${!args[@]}"; do
+		[ "${args[i]}" != -kernel ] || cp "$(dirname "${args[i+1]}")"/../lib/modules/*/kernel/drivers/block/loop.ko "${disks}/loop.ko"
+	done
 	(cd "${disks}" && echo loop.ko | cpio -o -H newc --quiet) >> "${disks}/initramfs.cpio.extra"`}.qemu(t))
 	if f.status != 10 || f.report.Step != "010-improve-setup_repo" || !strings.Contains(f.report.Line, "failed with exit status 7") || !strings.Contains(f.report.Line, "the kernel killed tail (process ") {
 		t.Errorf("status %d, step %s: %s", f.status, f.report.Step, f.report.Line)
@@ -231,21 +233,6 @@ exit 7
 	if got := fromDisk(t, image, "/data"); got != "kept\n" {
 		t.Errorf("in the filesystem on the loop device: %q", got)
 	}
-}
-
-// loopModule is the loop driver of the kernel that the embedded default runs.
-func loopModule(t *testing.T) string {
-	t.Helper()
-	cache := os.Getenv("KINDLING_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(base, "kindling")
-	}
-	// The run itself fills the cache where it is empty, so the pattern is for the shell script in QEMU's place.
-	return filepath.Join(cache, "kernel-i386-*/root/lib/modules/*/kernel/drivers/block/loop.ko")
 }
 
 // fromDisk reads a file of an ext4 image.
