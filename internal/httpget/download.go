@@ -12,14 +12,19 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
 
 // ErrChecksum is what the error of an address wraps that sent other bytes than the wanted ones.
 var ErrChecksum = errors.New("wrong sha256")
+
+// ErrFinal is for DownloadOptions.Secure.
+var ErrFinal = errors.New("for good")
 
 // partSuffix is what the name of an unfinished download ends in.
 const partSuffix = ".part"
@@ -33,6 +38,10 @@ type DownloadOptions struct {
 	// Progress, if not nil, is called now and then with the bytes that are there and the size of the file (-1 when the
 	// server does not say), and once more when the file is complete.
 	Progress func(rawURL string, done, total int64)
+	// Secure, if not nil, gets what needs https: it writes the whole file at rawURL into the file at path, which is
+	// there and empty. Its result is checked as any other, its error wraps ErrFinal when asking again will not help.
+	// Without it such an address fails with ErrNeedsTLS.
+	Secure func(ctx context.Context, rawURL, path string) error
 }
 
 // DownloadError says why no address gave the file, with each address's own cause, in the order in which they were
@@ -56,6 +65,27 @@ func (e *DownloadError) Error() string {
 
 // Unwrap makes the causes visible to errors.Is and errors.As.
 func (e *DownloadError) Unwrap() []error { return e.Causes }
+
+// MayPass tells whether what was wrong may pass with time, as an outage does: whether at least one address was not
+// reached, or broke off, or has a server that is in trouble. A refusal, wrong bytes and a full disk do not pass.
+func MayPass(err error) bool {
+	failed, ok := errors.AsType[*DownloadError](err)
+	return ok && slices.ContainsFunc(failed.Causes, passes)
+}
+
+func passes(err error) bool {
+	for _, final := range []error{ErrNeedsTLS, ErrAddress, ErrProtocol, ErrRedirects, ErrTooLarge, ErrChecksum, ErrFinal,
+		context.Canceled} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status.Code >= 500 || status.Code == 408 || status.Code == 429
+	}
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return !ok || !dns.IsNotFound
+}
 
 // Download makes dst the file whose sha256 is sum (64 hexadecimal digits), trying each address in turn. When dst has
 // the right content already, nothing is fetched; when it has another content, it is removed first.
@@ -246,6 +276,9 @@ func (d *download) wrongContent(rawURL string) error {
 // fetch makes one request and appends what comes to the part. It returns nil when the server has sent all it has.
 func (d *download) fetch(ctx context.Context, rawURL string) error {
 	r, err := Get(ctx, rawURL, d.size, d.opt.Options)
+	if errors.Is(err, ErrNeedsTLS) && d.opt.Secure != nil {
+		return d.secure(ctx, rawURL)
+	}
 	if err != nil {
 		return err
 	}
@@ -275,6 +308,27 @@ func (d *download) fetch(ctx context.Context, rawURL string) error {
 			return fmt.Errorf("get %.200q: after %d bytes: %w", rawURL, d.size, err)
 		}
 	}
+}
+
+// secure has the caller fetch the whole file, and sums up what has come.
+func (d *download) secure(ctx context.Context, rawURL string) error {
+	if err := d.restart(); err != nil {
+		return err
+	}
+	if err := d.opt.Secure(ctx, rawURL, d.part.Name()); err != nil {
+		return errors.Join(fmt.Errorf("get %.200q: %w", rawURL, err), d.restart())
+	}
+	info, err := d.part.Stat()
+	if err == nil && info.Size() > d.opt.MaxSize {
+		return errors.Join(fmt.Errorf("get %.200q: %w: %d bytes", rawURL, ErrTooLarge, info.Size()), d.restart())
+	}
+	if err == nil {
+		d.size, err = io.Copy(d.sum, io.NewSectionReader(d.part, 0, d.opt.MaxSize))
+	}
+	if err != nil {
+		return &localError{err}
+	}
+	return nil
 }
 
 // add appends data to the part.

@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -358,5 +360,80 @@ func TestDownloadEmptyFile(t *testing.T) {
 	}
 	if diff := cmp.Diff(state{File: "0"}, stateOf(t, dst)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
+// TestDownloadSecure has an address that needs https, directly or by a redirect, and somebody who can get it.
+func TestDownloadSecure(t *testing.T) {
+	other := bytes.Repeat([]byte("x"), len(content))
+	plain := httptest.NewServer(http.RedirectHandler("https://secure.example/file", http.StatusFound))
+	defer plain.Close()
+	tests := []struct {
+		name   string
+		url    string
+		secure func(ctx context.Context, rawURL, path string) error
+		part   []byte // what an earlier call has left
+		want   error
+		state  state
+	}{
+		{"right", "https://secure.example/file", giving(content), nil, nil, state{File: "right"}},
+		{"behind a redirect", plain.URL, giving(content), nil, nil, state{File: "right"}},
+		{"over an older part", "https://secure.example/file", giving(content), other[:100], nil, state{File: "right"}},
+		{"wrong bytes", "https://secure.example/file", giving(other), nil, ErrChecksum, state{}},
+		{"too many bytes", "https://secure.example/file", giving(append(other, other...)), nil, ErrTooLarge, state{}},
+		{"half of it, and a failure", "https://secure.example/file", func(_ context.Context, _, path string) error {
+			return errors.Join(os.WriteFile(path, content[:100], 0o600), io.ErrUnexpectedEOF)
+		}, nil, io.ErrUnexpectedEOF, state{}},
+		{"nobody who can", "https://secure.example/file", nil, nil, ErrNeedsTLS, state{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dst := filepath.Join(t.TempDir(), "file")
+			if tt.part != nil {
+				writeIf(t, dst+partSuffix, tt.part)
+			}
+			opt := DownloadOptions{Options: Options{MaxSize: int64(len(content)) + 10}, Secure: tt.secure}
+			err := Download(t.Context(), []string{tt.url}, dst, sumOf(content), opt)
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("got error %v, want %v", err, tt.want)
+			}
+			if d := cmp.Diff(tt.state, stateOf(t, dst)); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func giving(data []byte) func(context.Context, string, string) error {
+	return func(_ context.Context, _, path string) error { return os.WriteFile(path, data, 0o600) }
+}
+
+func TestMayPass(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	tests := []struct {
+		causes []error
+		want   bool
+	}{
+		{nil, false},
+		{[]error{refused}, true},
+		{[]error{&StatusError{Code: 404}, refused}, true},
+		{[]error{&StatusError{Code: 404}, &StatusError{Code: 410}, &StatusError{Code: 403}}, false},
+		{[]error{&StatusError{Code: 503}}, true},
+		{[]error{&StatusError{Code: 429}}, true},
+		{[]error{ErrStalled}, true},
+		{[]error{io.ErrUnexpectedEOF}, true},
+		{[]error{fmt.Errorf("get: %w", ErrChecksum), ErrNeedsTLS, ErrAddress, ErrProtocol, ErrRedirects, ErrTooLarge}, false},
+		{[]error{fmt.Errorf("curl: %w", ErrFinal)}, false},
+		{[]error{context.Canceled}, false},
+		{[]error{&net.DNSError{Err: "no such host", IsNotFound: true}}, false},
+		{[]error{&net.DNSError{Err: "server misbehaving", IsTemporary: true}}, true},
+	}
+	for _, tt := range tests {
+		if got := MayPass(fmt.Errorf("step: %w", &DownloadError{Name: "x", Causes: tt.causes})); got != tt.want {
+			t.Errorf("%v: got %t", tt.causes, got)
+		}
+	}
+	if MayPass(errors.New("disk full")) {
+		t.Error("a failure on this side passes")
 	}
 }
