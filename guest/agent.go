@@ -68,6 +68,8 @@ type agent struct {
 	order   []steps.Step  // of all of them, as they run
 	next    int           // in order
 
+	uplink *uplink // nil before the network is started
+
 	stop        context.CancelCauseFunc
 	ending      atomic.Int32 // what becomes of the machine: an ending
 	consoleOpen bool
@@ -416,6 +418,7 @@ func (a *agent) finish(result error) {
 	a.phase(phaseShutdown)
 	end := newShutdown(a.machine, a.say)
 	within(2*quietPatience, "shutdown", a.say, func() error { end.quiet(); return nil }) // its actions have their own ends
+	a.stopNetwork()
 	a.lastWords(result)
 	end.end(ending(a.ending.Load()))
 }

@@ -31,19 +31,19 @@ func (a *agent) liveOn(ctx context.Context) error {
 		return nil
 	}
 	a.phase(phaseDisk)
-	if i := slices.IndexFunc(a.order, isNetwork); i >= 0 {
-		a.spawn("network", func() { a.networkAgain(ctx, a.order[i]) })
+	if slices.ContainsFunc(a.order, isNetwork) {
+		a.networkAgain()
 	}
 	return a.shells(ctx, shellTerminals(a.shellPath, a.cmdline.events))
 }
 
 func isNetwork(s steps.Step) bool { return s.Kind == steps.KindImprove && s.Name == stepNetwork }
 
-// networkAgain configures the network; a system without one is one with a shell.
-func (a *agent) networkAgain(ctx context.Context, s steps.Step) {
+// networkAgain brings up the network, beside the shell; a system without one is one with a shell.
+func (a *agent) networkAgain() {
 	config, err := readConfig()
 	if err == nil {
-		err = (&job{agent: a, step: s, config: config, log: a.console}).configureNetwork(ctx)
+		err = a.startNetwork(config)
 	}
 	if err != nil {
 		a.note("no network: %v", err)

@@ -118,6 +118,7 @@ func (a *agent) runSteps(ctx context.Context) error {
 		return fmt.Errorf("what the root filesystem is: %w", err)
 	}
 	a.phase(map[bool]string{true: phaseInitramfs, false: phaseDisk}[inMemory])
+	a.bringBackNetwork()
 	a.reopenConsoles(ctx)
 	for _, s := range a.order[a.next:] {
 		if a.state.Done[s.ID()] {
@@ -285,6 +286,9 @@ func (a *agent) perform(ctx context.Context, s steps.Step) (err error) {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	job := &job{agent: a, step: s, config: cfg, log: log}
+	if s.Kind == steps.KindImprove {
+		job.expectNetwork(ctx)
+	}
 	if f, ok := nativeOf(s); ok {
 		err = f(ctx, job)
 	} else {

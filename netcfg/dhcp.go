@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -21,17 +22,34 @@ import (
 // ErrNoAnswer is what the error of an exchange wraps that ended without a usable answer.
 var ErrNoAnswer = errors.New("no usable answer")
 
+// ErrLeaseLost is what the error of Extend wraps when a server has taken the lease back.
+var ErrLeaseLost = errors.New("the server takes the lease back")
+
 // Lease is what a server has granted.
 type Lease struct {
 	Settings Settings
-	Offer    *dhcpv4.DHCPv4
-	ACK      *dhcpv4.DHCPv4
 	Obtained time.Time // when the acknowledgement came; the times in Settings count from here
 }
 
-// DHCP obtains a lease for a link that is up and has carrier. It returns when it has one or when ctx ends.
+// How says whom to ask for more time, and in which state the client is (RFC 2131, section 4.3.2).
+type How int
+
+// The ways to extend a lease.
+const (
+	Renew   How = iota // the server that has granted it
+	Rebind             // any server
+	Confirm            // any server, after the link was away: does it still hold (INIT-REBOOT)?
+)
+
+// DHCP obtains and keeps leases for links that are up and have carrier. Each call returns when it has an answer, when
+// ctx ends, or (but for Acquire) after some tries.
 type DHCP interface {
+	// Acquire asks for a lease until it has one or ctx ends.
 	Acquire(ctx context.Context, link Link) (Lease, error)
+	// Extend asks for more time. An error that wraps ErrLeaseLost ends the lease; after any other it can be tried again.
+	Extend(ctx context.Context, link Link, lease Lease, how How) (Lease, error)
+	// Release gives a lease back. Nobody answers that.
+	Release(ctx context.Context, link Link, lease Lease) error
 }
 
 // Backoff says how long to wait for an answer before asking again. The first wait is short, because some network
@@ -72,12 +90,15 @@ type Client struct {
 	Jitter func() float64
 	// XID returns a transaction ID; nil means a random one. It need not be secret: everyone on the link sees it.
 	XID func() uint32
+	// MinLease is the shortest lease that is believed; 0 means the constant of that name.
+	MinLease time.Duration
 }
 
 // exchange is one attempt to get a lease on one link.
 type exchange struct {
 	client  *Client
 	conn    *nclient4.Client
+	to      *net.UDPAddr
 	link    Link
 	refused string // why the last unusable answer was refused
 }
@@ -85,14 +106,11 @@ type exchange struct {
 // Acquire implements DHCP: it asks until a server has granted a usable lease or ctx ends. Answers that cannot be used
 // do not end the wait for better ones; the last of them is named in the error, which wraps ErrNoAnswer.
 func (c *Client) Acquire(ctx context.Context, link Link) (Lease, error) {
-	// Every wait is bounded by its own context; the library's time-out must not end one earlier.
-	conn, err := nclient4.New(link.Name, nclient4.WithHWAddr(link.HardwareAddr), nclient4.WithRetry(1),
-		nclient4.WithTimeout(time.Hour))
+	x, err := c.broadcast(link)
 	if err != nil {
-		return Lease{}, fmt.Errorf("dhcp: %w", err)
+		return Lease{}, err
 	}
-	defer func() { _ = conn.Close() }()
-	x := &exchange{client: c, conn: conn, link: link}
+	defer x.close()
 	for {
 		lease, err := x.run(ctx)
 		if !errors.Is(err, errOfferLost) {
@@ -101,6 +119,121 @@ func (c *Client) Acquire(ctx context.Context, link Link) (Lease, error) {
 		// Start anew (RFC 2131, section 3.1), but not in a tight loop. When ctx ends, so does the next discovery.
 		sleep(ctx, c.Backoff.Wait(0, c.jitter()))
 	}
+}
+
+// broadcast opens a raw socket, which needs no address.
+func (c *Client) broadcast(link Link) (*exchange, error) {
+	raw, err := nclient4.NewRawUDPConn(link.Name, nclient4.ClientPort)
+	if err != nil {
+		return nil, fmt.Errorf("dhcp: %w", err)
+	}
+	return c.exchange(raw, link)
+}
+
+// anyAddr is what a client listens on while it has an address: a server refuses by broadcast even then (RFC 2131,
+// section 4.1).
+var anyAddr = netip.AddrPortFrom(netip.IPv4Unspecified(), nclient4.ClientPort)
+
+// unicast opens an ordinary socket, so that a server beyond a router is reached as well.
+func (c *Client) unicast(ctx context.Context, link Link) (*exchange, error) {
+	udp, err := listenOn(ctx, link.Name, anyAddr)
+	if err != nil {
+		return nil, fmt.Errorf("dhcp: %w", err)
+	}
+	return c.exchange(udp, link)
+}
+
+func (c *Client) exchange(conn net.PacketConn, link Link) (*exchange, error) {
+	// Every wait is bounded by its own context; the library's time-out must not end one earlier.
+	client, err := nclient4.NewWithConn(&guarded{conn, parses4}, link.HardwareAddr, nclient4.WithRetry(1),
+		nclient4.WithTimeout(time.Hour))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("dhcp: %w", err), conn.Close())
+	}
+	return &exchange{client: c, conn: client, to: client.RemoteAddr(), link: link}, nil
+}
+
+func (x *exchange) close() { _ = x.conn.Close() }
+
+// Extend implements DHCP.
+func (c *Client) Extend(ctx context.Context, link Link, lease Lease, how How) (Lease, error) {
+	own := net.IP(lease.Settings.Address.Addr().AsSlice())
+	request := c.message(link, dhcpv4.MessageTypeRequest)
+	var x *exchange
+	var err error
+	switch how {
+	case Renew:
+		request.ClientIPAddr = own
+		if x, err = c.unicast(ctx, link); err == nil {
+			x.to = &net.UDPAddr{IP: lease.Settings.Server.AsSlice(), Port: nclient4.ServerPort}
+		}
+	case Rebind:
+		request.ClientIPAddr = own
+		x, err = c.broadcast(link)
+	default:
+		request.UpdateOption(dhcpv4.OptRequestedIPAddress(own))
+		x, err = c.broadcast(link)
+	}
+	if err != nil {
+		return Lease{}, err
+	}
+	defer x.close()
+	answer, err := x.ask(ctx, "acknowledgement", request, extendTries, x.isExtension(how, lease))
+	switch {
+	case errors.Is(err, errOfferLost) && x.refused != "":
+		return Lease{}, fmt.Errorf("dhcp: %w in %d tries, last answer refused: %s", ErrNoAnswer, extendTries, x.refused)
+	case errors.Is(err, errOfferLost):
+		return Lease{}, fmt.Errorf("dhcp: %w in %d tries", ErrNoAnswer, extendTries)
+	case err != nil:
+		return Lease{}, err
+	case answer.MessageType() == dhcpv4.MessageTypeNak:
+		return Lease{}, fmt.Errorf("dhcp: %w: server %s says %.80q", ErrLeaseLost, answer.ServerIdentifier(),
+			answer.Message())
+	}
+	return c.lease(answer, lease.Settings.Server)
+}
+
+// extendTries is how often more time is asked for in one call of Extend.
+const extendTries = 3
+
+// isExtension accepts a usable acknowledgement, or the refusal of a server: when renewing, of the one that has granted
+// the lease only; otherwise any on the link may say that the address is not for this network.
+func (x *exchange) isExtension(how How, lease Lease) nclient4.Matcher {
+	return func(p *dhcpv4.DHCPv4) bool {
+		server, why := usableHost(p.ServerIdentifier())
+		if how == Renew && why == "" && server != lease.Settings.Server {
+			x.refuse(fmt.Errorf("an answer of %s, which has not granted the lease", server))
+			return false
+		}
+		switch p.MessageType() {
+		case dhcpv4.MessageTypeNak:
+			return true
+		case dhcpv4.MessageTypeAck:
+			_, err := SettingsFrom(p)
+			x.refuse(err)
+			return err == nil
+		default:
+			return false
+		}
+	}
+}
+
+// Release implements DHCP.
+func (c *Client) Release(ctx context.Context, link Link, lease Lease) error {
+	s := lease.Settings
+	udp, err := listenOn(ctx, link.Name, anyAddr)
+	if err != nil {
+		return fmt.Errorf("dhcp: release %s: %w", s.Address.Addr(), err)
+	}
+	m := c.message(link, dhcpv4.MessageTypeRelease)
+	m.ClientIPAddr = s.Address.Addr().AsSlice()
+	m.UpdateOption(dhcpv4.OptServerIdentifier(s.Server.AsSlice()))
+	delete(m.Options, dhcpv4.OptionParameterRequestList.Code())
+	_, err = udp.WriteTo(m.ToBytes(), &net.UDPAddr{IP: s.Server.AsSlice(), Port: nclient4.ServerPort})
+	if err = errors.Join(err, udp.Close()); err != nil {
+		return fmt.Errorf("dhcp: release %s: %w", s.Address.Addr(), err)
+	}
+	return nil
 }
 
 // run does one discovery and one request.
@@ -116,6 +249,9 @@ func (x *exchange) run(ctx context.Context) (Lease, error) {
 	request.UpdateOption(dhcpv4.OptServerIdentifier(offer.ServerIdentifier()))
 	// A server that stays silent after its offer is given up after requestTries, and discovery starts again.
 	answer, err := x.ask(ctx, "acknowledgement", request, requestTries, x.isAnswerTo(offer))
+	if errors.Is(err, errOfferLost) {
+		x.refused = fmt.Sprintf("an offer, but no acknowledgement in %d tries", requestTries)
+	}
 	if err != nil {
 		return Lease{}, err
 	}
@@ -123,11 +259,21 @@ func (x *exchange) run(ctx context.Context) (Lease, error) {
 		x.refused = fmt.Sprintf("server %s took its offer back (%.80q)", offer.ServerIdentifier(), answer.Message())
 		return Lease{}, errOfferLost
 	}
-	settings, err := SettingsFrom(answer)
-	if err != nil {
-		return Lease{}, err
+	server, _ := usableHost(offer.ServerIdentifier())
+	return x.client.lease(answer, server)
+}
+
+// lease makes an acknowledgement of that server a lease.
+func (c *Client) lease(answer *dhcpv4.DHCPv4, server netip.Addr) (Lease, error) {
+	least := c.MinLease
+	if least <= 0 {
+		least = MinLease
 	}
-	return Lease{Settings: settings, Offer: offer, ACK: answer, Obtained: time.Now()}, nil
+	settings, err := settingsFrom(answer, least)
+	if !settings.Server.IsValid() {
+		settings.Server = server
+	}
+	return Lease{Settings: settings, Obtained: time.Now()}, err
 }
 
 // requestTries is how often an offer is asked for before it is given up.
@@ -146,7 +292,7 @@ func (x *exchange) ask(ctx context.Context, what string, message *dhcpv4.DHCPv4,
 	for tries < 0 || sent < tries {
 		wait, cancel := context.WithTimeout(ctx, x.client.Backoff.Wait(sent, x.client.jitter()))
 		message.NumSeconds = uint16(min(time.Since(begin)/time.Second, 0xffff))
-		answer, err := x.conn.SendAndRead(wait, x.conn.RemoteAddr(), message, match)
+		answer, err := x.conn.SendAndRead(wait, x.to, message, match)
 		cancel()
 		sent++
 		if err == nil {
@@ -160,7 +306,6 @@ func (x *exchange) ask(ctx context.Context, what string, message *dhcpv4.DHCPv4,
 		}
 	}
 	if ctx.Err() == nil {
-		x.refused = fmt.Sprintf("an offer, but no %s in %d tries", what, sent)
 		return nil, errOfferLost
 	}
 	text := fmt.Sprintf("dhcp: waited %s for an %s, asked %d times",

@@ -4,9 +4,11 @@
 package netcfg
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Link is one network interface as the kernel shows it at one moment.
@@ -33,22 +35,38 @@ type Route struct {
 	Metric  int        // the smallest wins
 }
 
-// Links is what Configure asks of the kernel. Netlink implements it; tests record the calls.
+// Inet6 is what the kernel has made of router advertisements on one interface.
+type Inet6 struct {
+	Router    bool           // an advertisement has come
+	Managed   bool           // it says that addresses are to be had by DHCPv6
+	Other     bool           // it says that nameservers and the like are to be had by DHCPv6
+	Addresses []netip.Prefix // global ones that are ready for use, however they came
+}
+
+// Links is what a Network asks of the kernel. Netlink implements it; tests record the calls.
 //
-// Configure makes calls from several goroutines at once.
+// A Network makes calls from several goroutines at once.
 type Links interface {
 	// LinkList returns every interface there is.
 	LinkList() ([]Link, error)
-	// LinkByIndex returns the present state of one interface.
-	LinkByIndex(index int) (Link, error)
-	// LinkSetUp brings an interface up; one that is up already is no error.
+	// Watch calls changed whenever a link or its IPv6 may have changed, until ctx ends. It may call it for nothing, and
+	// may return early when the kernel does not report.
+	Watch(ctx context.Context, changed func())
+	// LinkSetUp brings an interface up, with IPv6 from router advertisements if the kernel has IPv6; one that is up
+	// already is no error.
 	LinkSetUp(index int) error
 	// LinkSetMTU sets the largest packet, in bytes.
 	LinkSetMTU(index, mtu int) error
-	// AddrReplace gives an interface an address; one that is there already is no error.
-	AddrReplace(index int, addr netip.Prefix) error
-	// RoutesReplace makes routes the only ones that DHCP put on the link index; all others stay.
+	// AddrReplace gives an interface an address; one that is there already is no error. The kernel removes it when valid
+	// is over, and does not use it for new connections when preferred is over; 0 means never.
+	AddrReplace(index int, addr netip.Prefix, valid, preferred time.Duration) error
+	// AddrDel takes an address away; one that is not there is no error.
+	AddrDel(index int, addr netip.Prefix) error
+	// RoutesReplace makes routes the only ones that netcfg put on the link index; all others stay. A route that was
+	// there and stays is there all the time.
 	RoutesReplace(index int, routes []Route) error
+	// Inet6 returns what the kernel has of IPv6 on the interface; nothing of it when the kernel has no IPv6.
+	Inet6(index int) (Inet6, error)
 }
 
 // candidates picks the links worth asking for a lease, in the order of their indexes.

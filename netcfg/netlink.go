@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -45,15 +47,6 @@ func (n *Netlink) LinkList() ([]Link, error) {
 	return links, nil
 }
 
-// LinkByIndex implements Links.
-func (n *Netlink) LinkByIndex(index int) (Link, error) {
-	l, err := n.h.LinkByIndex(index)
-	if err != nil {
-		return Link{}, fmt.Errorf("read network interface %d: %w", index, err)
-	}
-	return linkOf(l), nil
-}
-
 func linkOf(l netlink.Link) Link {
 	a := l.Attrs()
 	return Link{
@@ -77,6 +70,7 @@ func byIndex(index int) netlink.Link {
 
 // LinkSetUp implements Links.
 func (n *Netlink) LinkSetUp(index int) error {
+	acceptRA(index)
 	if err := n.h.LinkSetUp(byIndex(index)); err != nil {
 		return fmt.Errorf("set link up: %w", err)
 	}
@@ -91,32 +85,51 @@ func (n *Netlink) LinkSetMTU(index, mtu int) error {
 	return nil
 }
 
-// AddrReplace implements Links. The address is valid until someone removes it.
-func (n *Netlink) AddrReplace(index int, addr netip.Prefix) error {
-	if err := n.h.AddrReplace(byIndex(index), &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
+// AddrReplace implements Links.
+func (n *Netlink) AddrReplace(index int, addr netip.Prefix, valid, preferred time.Duration) error {
+	a := &netlink.Addr{IPNet: ipNet(addr), ValidLft: int(valid / time.Second), PreferedLft: int(preferred / time.Second)}
+	if err := n.h.AddrReplace(byIndex(index), a); err != nil {
 		return fmt.Errorf("set address %s: %w", addr, err)
 	}
 	return nil
 }
 
-// RoutesReplace implements Links. Routes of DHCP are known by their origin in the kernel's table (RTPROT_DHCP).
+// AddrDel implements Links.
+func (n *Netlink) AddrDel(index int, addr netip.Prefix) error {
+	err := n.h.AddrDel(byIndex(index), &netlink.Addr{IPNet: ipNet(addr)})
+	if err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.ENODEV) {
+		return fmt.Errorf("delete address %s: %w", addr, err)
+	}
+	return nil
+}
+
+// RoutesReplace implements Links. Routes of netcfg are known by their origin in the kernel's table (RTPROT_DHCP).
 func (n *Netlink) RoutesReplace(index int, routes []Route) error {
-	filter := &netlink.Route{LinkIndex: index, Protocol: unix.RTPROT_DHCP}
-	old, err := n.h.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("list routes: %w", err)
-	}
-	for _, r := range old {
-		if err := n.h.RouteDel(&r); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("delete route to %s: %w", r.Dst, err)
-		}
-	}
 	for _, r := range routes {
 		if err := n.h.RouteReplace(kernelRoute(index, r)); err != nil {
 			return fmt.Errorf("set route to %s via %s: %w", r.Dst, r.Gateway, err)
 		}
 	}
+	filter := &netlink.Route{LinkIndex: index, Protocol: unix.RTPROT_DHCP}
+	there, err := n.h.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for _, old := range there {
+		if slices.ContainsFunc(routes, func(r Route) bool { return sameRoute(old, kernelRoute(index, r)) }) {
+			continue
+		}
+		if err := n.h.RouteDel(&old); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("delete route to %s: %w", old.Dst, err)
+		}
+	}
 	return nil
+}
+
+// sameRoute tells whether old is what RouteReplace has made of wanted.
+func sameRoute(old netlink.Route, wanted *netlink.Route) bool {
+	return old.Dst != nil && old.Dst.String() == wanted.Dst.String() && old.Priority == wanted.Priority &&
+		old.Gw.Equal(wanted.Gw) && (wanted.Src == nil || old.Src.Equal(wanted.Src))
 }
 
 func kernelRoute(index int, r Route) *netlink.Route {
@@ -131,7 +144,7 @@ func kernelRoute(index int, r Route) *netlink.Route {
 	}
 	if r.Gateway.IsValid() {
 		k.Gw = net.IP(r.Gateway.AsSlice())
-	} else {
+	} else if r.Dst.Addr().Is4() {
 		k.Scope = netlink.SCOPE_LINK
 	}
 	if r.OnLink {

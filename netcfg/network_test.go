@@ -31,6 +31,8 @@ type recorder struct {
 	carrier map[int]time.Time // from when on a link that is up has carrier; missing means never
 	fail    string            // the call that is to fail
 	calls   []string
+	changed func() // of Watch
+	inet6   Inet6
 }
 
 func (r *recorder) do(format string, args ...any) error {
@@ -45,32 +47,59 @@ func (r *recorder) do(format string, args ...any) error {
 }
 
 func (r *recorder) LinkList() ([]Link, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.fail == "list" {
 		return nil, errInjected
 	}
 	if time.Now().Before(r.appear) {
 		return nil, nil
 	}
-	return r.links, nil
+	links := slices.Clone(r.links)
+	for i, l := range links {
+		from, ok := r.carrier[l.Index]
+		links[i].Carrier = ok && !time.Now().Before(from)
+	}
+	return links, nil
 }
 
-func (r *recorder) LinkByIndex(index int) (Link, error) {
-	i := slices.IndexFunc(r.links, func(l Link) bool { return l.Index == index })
-	if i < 0 || r.fail == fmt.Sprintf("read %d", index) {
-		return Link{}, errInjected
+func (r *recorder) Watch(ctx context.Context, changed func()) {
+	r.mu.Lock()
+	r.changed = changed
+	r.mu.Unlock()
+	<-ctx.Done()
+}
+
+// plug gives a link carrier, or takes it away, and reports that.
+func (r *recorder) plug(index int, carrier bool) {
+	r.mu.Lock()
+	if delete(r.carrier, index); carrier {
+		r.carrier[index] = time.Time{}
 	}
-	l := r.links[i]
-	from, ok := r.carrier[index]
-	l.Carrier = ok && !time.Now().Before(from)
-	return l, nil
+	changed := r.changed
+	r.mu.Unlock()
+	changed()
+}
+
+func (r *recorder) Inet6(int) (Inet6, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inet6, nil
 }
 
 func (r *recorder) LinkSetUp(index int) error { return r.do("up %d", index) }
 
 func (r *recorder) LinkSetMTU(index, mtu int) error { return r.do("mtu %d %d", index, mtu) }
 
-func (r *recorder) AddrReplace(index int, addr netip.Prefix) error {
+func (r *recorder) AddrReplace(index int, addr netip.Prefix, valid, preferred time.Duration) error {
+	if valid != 0 {
+		return r.do("addr %d %s valid %s preferred %s", index, addr, valid, preferred)
+	}
 	return r.do("addr %d %s", index, addr)
+}
+
+func (r *recorder) AddrDel(index int, addr netip.Prefix) error {
+	return r.do("del addr %d %s", index, addr)
 }
 
 func (r *recorder) RoutesReplace(index int, routes []Route) error {
@@ -99,6 +128,23 @@ func (s servers) Acquire(ctx context.Context, link Link) (Lease, error) {
 		return Lease{}, fmt.Errorf("dhcp: %w: %w", ErrNoAnswer, context.Cause(ctx))
 	}
 	return Lease{Settings: srv.settings, Obtained: time.Now()}, nil
+}
+
+func (s servers) Extend(ctx context.Context, link Link, _ Lease, _ How) (Lease, error) {
+	return s.Acquire(ctx, link)
+}
+
+func (s servers) Release(context.Context, Link, Lease) error { return nil }
+
+// configure runs a network until it is decided how it stands.
+func configure(ctx context.Context, opt Options) (Result, error) {
+	n := New(opt)
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { n.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	return n.Await(ctx)
 }
 
 func ether(index int, name string) Link {
@@ -135,7 +181,7 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// outcome is what a call of Configure comes to; times are virtual.
+// outcome is what a start of the network comes to; times are virtual.
 type outcome struct {
 	Calls      []string
 	Lines      []string // of the result's interfaces
@@ -144,7 +190,7 @@ type outcome struct {
 	Took       time.Duration
 }
 
-func TestConfigure(t *testing.T) {
+func TestNetwork(t *testing.T) {
 	const up2 = "routes 2 [0.0.0.0/0 via 10.0.2.2 src 10.0.2.15 dev 2 metric 100]"
 	two := []Link{ether(2, "eth0"), ether(3, "eth1")}
 	small := plain()
@@ -213,7 +259,7 @@ func TestConfigure(t *testing.T) {
 			want: outcome{
 				Calls: []string{"up 2", "up 3", "addr 2 10.0.2.15/24", up2},
 				Lines: []string{"eth0: 10.0.2.15/24 via 10.0.2.2, nameserver 10.0.2.3, lease 24h0m0s",
-					"eth1: waited 3s for carrier: no carrier: another link has its lease"},
+					"eth1: still waiting for carrier: no carrier"},
 				Metrics:    []int{100, 0},
 				ResolvConf: "nameserver 10.0.2.3\n",
 				Took:       3 * time.Second, // Settle after the first
@@ -227,7 +273,7 @@ func TestConfigure(t *testing.T) {
 				Calls: []string{"up 2", "up 3", "addr 2 10.0.2.15/24", "addr 3 10.9.0.7/16",
 					"routes 3 [0.0.0.0/0 via 10.9.0.1 src 10.9.0.7 dev 3 metric 100]"},
 				Lines:      []string{"eth1: 10.9.0.7/16 via 10.9.0.1, nameserver 10.9.0.1, lease 24h0m0s", "eth0: injected"},
-				Metrics:    []int{100, 100},
+				Metrics:    []int{100, 0},
 				ResolvConf: "nameserver 10.9.0.1\n",
 				Took:       time.Second,
 			},
@@ -242,7 +288,7 @@ func TestConfigure(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
 				prepare(tt.rec, begin, tt.appear, tt.carrier)
-				result, err := Configure(t.Context(), Options{
+				result, err := configure(t.Context(), Options{
 					Links: tt.rec, DHCP: tt.dhcp, Root: dir, Preferred: tt.preferred,
 				})
 				if err != nil {
@@ -281,7 +327,7 @@ func outcomeOf(r *recorder, result Result) outcome {
 	return o
 }
 
-func TestConfigureFails(t *testing.T) {
+func TestNetworkFails(t *testing.T) {
 	two := []Link{ether(2, "eth0"), ether(3, "eth1")}
 	lo := Link{Index: 1, Name: "lo", Loopback: true}
 	limits := Limits{Appear: time.Second, Carrier: 2 * time.Second, Lease: 3 * time.Second}
@@ -308,8 +354,6 @@ func TestConfigureFails(t *testing.T) {
 		{"links cannot be listed", &recorder{fail: "list"}, nil, nil, errInjected, "configure network: injected", 0},
 		{"link cannot be brought up", &recorder{links: two[:1], fail: "up 2"}, nil, nil, errInjected,
 			"configure network: eth0: injected", 0},
-		{"link goes away", &recorder{links: two[:1], fail: "read 2"}, nil, nil, errInjected,
-			"configure network: eth0: injected", 0},
 		{"route cannot be set", &recorder{links: two[:1],
 			fail: "routes 2 [0.0.0.0/0 via 10.0.2.2 src 10.0.2.15 dev 2 metric 100]"}, map[int]time.Duration{2: 0},
 			servers{"eth0": {0, plain()}}, errInjected, "configure network: eth0: injected", 0},
@@ -320,7 +364,7 @@ func TestConfigureFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
 				prepare(tt.rec, begin, 0, tt.carrier)
-				_, err := Configure(t.Context(), Options{Links: tt.rec, DHCP: tt.dhcp, Root: dir, Limits: limits})
+				_, err := configure(t.Context(), Options{Links: tt.rec, DHCP: tt.dhcp, Root: dir, Limits: limits})
 				if !errors.Is(err, tt.want) {
 					t.Fatalf("got error %v, want %v", err, tt.want)
 				}
@@ -336,7 +380,7 @@ func TestConfigureFails(t *testing.T) {
 	}
 }
 
-func TestConfigureEndsWithContext(t *testing.T) {
+func TestNetworkEndsWithContext(t *testing.T) {
 	cause := errors.New("stop")
 	for name, rec := range map[string]*recorder{
 		"no link":    {},
@@ -348,7 +392,7 @@ func TestConfigureEndsWithContext(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(time.Second, func() { cancel(cause) })
 				begin := time.Now()
-				_, err := Configure(ctx, Options{Links: rec, DHCP: servers{}, Root: "/nonexistent"})
+				_, err := configure(ctx, Options{Links: rec, DHCP: servers{}, Root: "/nonexistent"})
 				if !errors.Is(err, cause) {
 					t.Errorf("got error %v, want %v", err, cause)
 				}
@@ -360,8 +404,8 @@ func TestConfigureEndsWithContext(t *testing.T) {
 	}
 }
 
-// TestConfigureKeepsResolvConf makes sure that a lease without nameservers does not take away those that are there.
-func TestConfigureKeepsResolvConf(t *testing.T) {
+// TestNetworkKeepsResolvConf makes sure that a lease without nameservers does not take away those that are there.
+func TestNetworkKeepsResolvConf(t *testing.T) {
 	dir := t.TempDir()
 	const old = "nameserver 1.1.1.1\n"
 	writeFile(t, filepath.Join(mkEtc(t, dir), "resolv.conf"), old)
@@ -369,7 +413,7 @@ func TestConfigureKeepsResolvConf(t *testing.T) {
 	s.DNS, s.Dropped = nil, []string{"nameserver 127.0.0.1: loopback"}
 	rec := &recorder{links: []Link{ether(2, "eth0")}, carrier: map[int]time.Time{2: {}}}
 	var lines []string
-	result, err := Configure(t.Context(), Options{Links: rec, DHCP: servers{"eth0": {0, s}}, Root: dir,
+	result, err := configure(t.Context(), Options{Links: rec, DHCP: servers{"eth0": {0, s}}, Root: dir,
 		Log: func(line string) { lines = append(lines, line) }})
 	if err != nil {
 		t.Fatal(err)
@@ -382,21 +426,22 @@ func TestConfigureKeepsResolvConf(t *testing.T) {
 		"eth0: 10.0.2.15/24 via 10.0.2.2, lease 24h0m0s",
 		"eth0: not used: nameserver 127.0.0.1: loopback",
 		"etc/resolv.conf: left as it is: no lease names a nameserver",
+		"eth0: 10.0.2.15/24 is given back",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
 }
 
-// TestConfigureCannotWrite makes sure that a network without resolv.conf is a failure that still says what was done.
-func TestConfigureCannotWrite(t *testing.T) {
+// TestNetworkCannotWrite makes sure that a network without resolv.conf is a failure that still says what was done.
+func TestNetworkCannotWrite(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, ResolvConfPath, "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, root := range []string{dir, filepath.Join(dir, "missing")} {
 		rec := &recorder{links: []Link{ether(2, "eth0")}, carrier: map[int]time.Time{2: {}}}
-		result, err := Configure(t.Context(), Options{Links: rec, DHCP: servers{"eth0": {0, plain()}}, Root: root})
+		result, err := configure(t.Context(), Options{Links: rec, DHCP: servers{"eth0": {0, plain()}}, Root: root})
 		if err == nil || len(result.Leased()) != 1 {
 			t.Errorf("%s: got error %v and %d leases, want an error and 1", root, err, len(result.Leased()))
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,10 +31,13 @@ import (
 const (
 	roleEnv = "KINDLING_NETCFG_ROLE"
 	argsEnv = "KINDLING_NETCFG_ARGS" // for dnsmasq, separated by spaces
+	netEnv  = "KINDLING_NETCFG_NET"  // number of the server's network, when it is not 77
 
 	clientRole = "client"
+	plugRole   = "plug" // not a server: it takes a server's cable out, or puts it in
 	serverLink = "server0"
 	serverAddr = "10.77.0.1/24"
+	server6    = "2001:db8:77::1/64"
 )
 
 // TestMain turns the process into a server when it was started as one.
@@ -42,7 +46,11 @@ func TestMain(m *testing.M) {
 	if role == "" || role == clientRole {
 		os.Exit(m.Run())
 	}
-	if err := serve(role); err != nil {
+	run := serve
+	if role == plugRole {
+		run = func(string) error { return plug(strings.Fields(os.Getenv(argsEnv))) }
+	}
+	if err := run(role); err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)
 		os.Exit(1)
 	}
@@ -55,6 +63,7 @@ func inNamespace(t *testing.T) bool {
 	if os.Getenv(roleEnv) == clientRole {
 		return true
 	}
+	t.Parallel() // each has a namespace of its own
 	cannot := func(format string, args ...any) {
 		t.Helper()
 		if os.Getenv("CI") != "" {
@@ -101,7 +110,63 @@ func newNamespace() *syscall.SysProcAttr {
 
 // connect makes a veth pair whose one end is the link name here, and the other one that of a server process of the
 // given role. Both go away with the test.
-func connect(t *testing.T, name, role string, dnsmasqArgs ...string) {
+func connect(t *testing.T, name, role string, dnsmasqArgs ...string) peer {
+	t.Helper()
+	return connectTo(t, 77, name, role, dnsmasqArgs...)
+}
+
+// peer is a server process.
+type peer struct {
+	pid int
+	dir string // its working directory: dnsmasq's leases are there
+}
+
+// plug gives the link to a server carrier, or takes it away, at the server's end.
+func (p peer) plug(t *testing.T, state string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleEnv+"="+plugRole, fmt.Sprintf("%s=%d %s", argsEnv, p.pid, state))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("plug %s: %v\n%s", state, err, out)
+	}
+}
+
+// plug sets the link in the namespace of another process up or down.
+func plug(args []string) error {
+	runtime.LockOSThread() // the namespace is the thread's
+	ns, err := os.Open("/proc/" + args[0] + "/ns/net")
+	if err != nil {
+		return err
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(serverLink)
+	if err != nil {
+		return err
+	}
+	if args[1] != "up" {
+		return netlink.LinkSetDown(link)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return err
+	}
+	return addAddr(link, server6) // the kernel has removed it
+}
+
+func addAddr(link netlink.Link, text string) error {
+	addr, err := netlink.ParseAddr(text)
+	if err != nil {
+		return err
+	}
+	if text == server6 {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	return netlink.AddrReplace(link, addr)
+}
+
+// connectTo is connect with a server that has 10.N.0.1.
+func connectTo(t *testing.T, number int, name, role string, dnsmasqArgs ...string) peer {
 	t.Helper()
 	veth := netlink.NewVeth(netlink.LinkAttrs{Name: name})
 	veth.PeerName = "peer-" + name
@@ -110,7 +175,8 @@ func connect(t *testing.T, name, role string, dnsmasqArgs ...string) {
 	}
 	t.Cleanup(func() { _ = netlink.LinkDel(veth) }) // gone already if the server's namespace went first
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, argsEnv+"="+strings.Join(dnsmasqArgs, " "))
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, argsEnv+"="+strings.Join(dnsmasqArgs, " "),
+		fmt.Sprintf("%s=%d", netEnv, number))
 	cmd.Stderr = os.Stderr
 	cmd.Dir = t.TempDir()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -121,17 +187,31 @@ func connect(t *testing.T, name, role string, dnsmasqArgs ...string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // ended by the signal
 	})
-	peer, err := netlink.LinkByName(veth.PeerName)
+	end, err := netlink.LinkByName(veth.PeerName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := netlink.LinkSetNsPid(peer, cmd.Process.Pid); err != nil {
+	if err := netlink.LinkSetNsPid(end, cmd.Process.Pid); err != nil {
 		t.Fatalf("move %s to the server: %v", veth.PeerName, err)
 	}
+	return peer{cmd.Process.Pid, cmd.Dir}
+}
+
+// hurry6 spares the links of this namespace the seconds that IPv6 waits for others with the same address.
+func hurry6() error {
+	for _, name := range []string{"accept_dad", "dad_transmits", "router_solicitation_delay"} {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/"+name, []byte("0"), 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serve is the server process: it waits for its link, and answers in the way of its role.
 func serve(role string) error {
+	if err := hurry6(); err != nil {
+		return err
+	}
 	link, err := waitPeer()
 	if err != nil {
 		return err
@@ -142,12 +222,10 @@ func serve(role string) error {
 	if err := netlink.LinkSetName(link, serverLink); err != nil {
 		return err
 	}
-	addr, err := netlink.ParseAddr(serverAddr)
-	if err != nil {
-		return err
-	}
-	if err := netlink.AddrAdd(link, addr); err != nil {
-		return err
+	for _, text := range []string{strings.Replace(serverAddr, "77", os.Getenv(netEnv), 1), server6} {
+		if err := addAddr(link, text); err != nil {
+			return err
+		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
@@ -160,6 +238,8 @@ func serve(role string) error {
 		return execDnsmasq()
 	case "dnsmasq":
 		return execDnsmasq()
+	case "hostile 6", "useless 6":
+		return respond6(role)
 	}
 	return respond(role)
 }
@@ -217,6 +297,7 @@ func respond(role string) error {
 	if err != nil {
 		return err
 	}
+	scene := sceneOf(role, os.Getenv(netEnv))
 	buf := make([]byte, 4096)
 	for {
 		n, _, err := conn.ReadFrom(buf)
@@ -227,8 +308,15 @@ func respond(role string) error {
 		if err != nil {
 			return err
 		}
-		for _, reply := range answersOf(role, ask) {
-			to := &net.UDPAddr{IP: net.IPv4bcast, Port: 68}
+		replies := answersOf(role, ask)
+		to := &net.UDPAddr{IP: net.IPv4bcast, Port: 68}
+		if scene != nil {
+			var refused bool
+			if replies, refused = scene.answers(ask); !ask.ClientIPAddr.IsUnspecified() && !refused {
+				to.IP = ask.ClientIPAddr
+			}
+		}
+		for _, reply := range replies {
 			if _, err := conn.WriteTo(reply, to); err != nil {
 				return err
 			}

@@ -27,7 +27,7 @@ const (
 	MaxRoutes = 32 // routes kept of one answer
 	MaxSearch = 6  // search domains (MAXDNSRCH of glibc before 2.26, the strictest reader)
 
-	MinLease     = time.Minute        // a shorter lease would only flood the server
+	MinLease     = 10 * time.Second   // a shorter lease would only flood the server
 	MaxLease     = 7 * 24 * time.Hour // a longer one, or one without end, is asked for again after half of this
 	DefaultLease = time.Hour          // when the server names no time (RFC 2131 demands it)
 )
@@ -62,13 +62,19 @@ func (s Settings) Gateway() netip.Addr {
 	return netip.Addr{}
 }
 
-// String is one line for events and logs: "10.0.2.15/24 via 10.0.2.2, nameserver 10.0.2.3, lease 24h0m0s".
+// String is one line for events and logs: "10.0.2.15/24 via 10.0.2.2, nameserver 10.0.2.3, lease 24h0m0s". Without a
+// lease it is a static configuration.
 func (s Settings) String() string {
 	var b strings.Builder
-	b.WriteString(s.Address.String())
-	if gw := s.Gateway(); gw.IsValid() {
-		fmt.Fprintf(&b, " via %s", gw)
+	if s.Address.IsValid() {
+		b.WriteString(s.Address.String())
 	} else {
+		b.WriteString("no address")
+	}
+	switch gw := s.Gateway(); {
+	case gw.IsValid():
+		fmt.Fprintf(&b, " via %s", gw)
+	case s.Address.Addr().Is4():
 		b.WriteString(" without a gateway")
 	}
 	for i, d := range s.DNS {
@@ -77,7 +83,11 @@ func (s Settings) String() string {
 		}
 		fmt.Fprintf(&b, " %s", d)
 	}
-	fmt.Fprintf(&b, ", lease %s", s.Lease)
+	if s.Lease == 0 {
+		b.WriteString(", static")
+	} else {
+		fmt.Fprintf(&b, ", lease %s", s.Lease)
+	}
 	return b.String()
 }
 
@@ -85,7 +95,10 @@ func (s Settings) String() string {
 // answer whose address or prefix cannot be used; anything else that is wrong is left out and listed in Dropped.
 //
 // Options: RFC 2132; classless routes: RFC 3442, which replace the router option when present; domain search: RFC 3397.
-func SettingsFrom(answer *dhcpv4.DHCPv4) (Settings, error) {
+func SettingsFrom(answer *dhcpv4.DHCPv4) (Settings, error) { return settingsFrom(answer, MinLease) }
+
+// settingsFrom is SettingsFrom with another shortest lease.
+func settingsFrom(answer *dhcpv4.DHCPv4, minLease time.Duration) (Settings, error) {
 	if answer == nil {
 		return Settings{}, fmt.Errorf("%w: no answer", ErrRefused)
 	}
@@ -99,7 +112,7 @@ func SettingsFrom(answer *dhcpv4.DHCPv4) (Settings, error) {
 	s.DNS = s.nameservers(answer)
 	s.Search = s.search(answer)
 	s.MTU = s.mtu(answer)
-	s.Lease, s.Renew, s.Rebind = leaseTimes(answer)
+	s.Lease, s.Renew, s.Rebind = leaseTimes(answer, minLease)
 	return s, nil
 }
 
@@ -260,7 +273,11 @@ func (s *Settings) search(answer *dhcpv4.DHCPv4) []string {
 	if labels := answer.DomainSearch(); labels != nil {
 		names = labels.Labels
 	}
-	names = append(slices.Clone(names), strings.Fields(strings.TrimRight(answer.DomainName(), "\x00"))...)
+	return s.domains(append(slices.Clone(names), strings.Fields(strings.TrimRight(answer.DomainName(), "\x00"))...))
+}
+
+// domains picks what may stand in a search list, at most MaxSearch.
+func (s *Settings) domains(names []string) []string {
 	var search []string
 	for _, raw := range names {
 		name, ok := cleanDomain(raw)
@@ -291,14 +308,17 @@ func (s *Settings) mtu(answer *dhcpv4.DHCPv4) int {
 }
 
 // leaseTimes reads the lease, renewal and rebinding times and brings them into order: 0 < renew < rebind < lease.
-func leaseTimes(answer *dhcpv4.DHCPv4) (lease, renew, rebind time.Duration) {
-	lease = min(max(answer.IPAddressLeaseTime(DefaultLease), MinLease), MaxLease)
-	renew = answer.IPAddressRenewalTime(0)
-	rebind = answer.IPAddressRebindingTime(0)
+func leaseTimes(answer *dhcpv4.DHCPv4, least time.Duration) (lease, renew, rebind time.Duration) {
+	lease = min(max(answer.IPAddressLeaseTime(DefaultLease), least), MaxLease)
+	return inOrder(lease, answer.IPAddressRenewalTime(0), answer.IPAddressRebindingTime(0), least)
+}
+
+// inOrder brings the times of a lease, which is at least as long as least, into order.
+func inOrder(lease, renew, rebind, least time.Duration) (_, _, _ time.Duration) {
 	if renew <= 0 || rebind <= renew || lease <= rebind {
 		renew, rebind = lease/2, lease/8*7 // the defaults of RFC 2131, section 4.4.5
 	}
-	return lease, max(renew, MinLease/2), max(rebind, MinLease/8*7)
+	return lease, max(renew, least/2), max(rebind, least/8*7)
 }
 
 // usableHost turns ip into an address of a single other machine; why is "" when it is one, else what it is instead.

@@ -274,9 +274,11 @@ func TestLeaseTimes(t *testing.T) {
 		{"other than usual", seconds(3600), seconds(600), seconds(1200),
 			[3]time.Duration{time.Hour, 10 * time.Minute, 20 * time.Minute}},
 		{"only the lease", seconds(3600), nil, nil, [3]time.Duration{time.Hour, 30 * time.Minute, 3150 * time.Second}},
-		{"zero", seconds(0), nil, nil, [3]time.Duration{time.Minute, 30 * time.Second, 52500 * time.Millisecond}},
+		{"zero", seconds(0), nil, nil, [3]time.Duration{10 * time.Second, 5 * time.Second, 8750 * time.Millisecond}},
 		{"one second each", seconds(1), seconds(1), seconds(1),
-			[3]time.Duration{time.Minute, 30 * time.Second, 52500 * time.Millisecond}},
+			[3]time.Duration{10 * time.Second, 5 * time.Second, 8750 * time.Millisecond}},
+		{"short, but as it is", seconds(30), nil, nil,
+			[3]time.Duration{30 * time.Second, 15 * time.Second, 26250 * time.Millisecond}},
 		{"for ever", seconds(0xffffffff), seconds(0xffffffff), seconds(0xffffffff),
 			[3]time.Duration{MaxLease, MaxLease / 2, MaxLease / 8 * 7}},
 		{"renewal after the lease", seconds(3600), seconds(7200), seconds(9000),
@@ -284,7 +286,7 @@ func TestLeaseTimes(t *testing.T) {
 		{"renewal after rebinding", seconds(3600), seconds(1200), seconds(600),
 			[3]time.Duration{time.Hour, 30 * time.Minute, 3150 * time.Second}},
 		{"all the time", seconds(3600), seconds(1), seconds(2),
-			[3]time.Duration{time.Hour, 30 * time.Second, 52500 * time.Millisecond}},
+			[3]time.Duration{time.Hour, 5 * time.Second, 8750 * time.Millisecond}},
 		{"wrong length", b4(1, 2), b4(1), b4(), [3]time.Duration{time.Hour, 30 * time.Minute, 3150 * time.Second}},
 	}
 	for _, tt := range tests {

@@ -126,7 +126,8 @@ func NewJudge(o Options, start time.Time) *Judge {
 
 // Event takes one well-formed event.
 func (j *Judge) Event(now time.Time, e event.Event) {
-	if j.now = now; e.Kind != event.KindPace { // a guest that says that it hangs may hang
+	// A guest that says that it hangs may hang, and its network lives on beside whatever the steps do.
+	if j.now = now; e.Kind != event.KindPace && (e.Kind != event.KindNet || e.Step != "") {
 		j.sign(now)
 	}
 	j.counts.Read++

@@ -286,6 +286,15 @@ func TestVerdict(t *testing.T) {
 			stream: boot + "26 t\n26.6 t\n27 x signal terminated",
 			want: Verdict{Result: report.ResultHang, Phase: "steps", Step: "003-build-b", Reason: "no sign of life for 20.1s",
 				Line: "hang: no sign of life for 20.1s in phase steps, step 3 of 3 (build: b); usual cause: a loop"}, stop: 26.6},
+		{name: "hang in a step while the network lives",
+			stream: boot + "20 e {\"seq\":7,\"kind\":\"net\",\"text\":\"eth0: lease\"}\n26 t\n26.6 t\n27 x signal terminated",
+			want: Verdict{Result: report.ResultHang, Phase: "steps", Step: "003-build-b", Reason: "no sign of life for 20.1s",
+				Line: "hang: no sign of life for 20.1s in phase steps, step 3 of 3 (build: b); usual cause: a loop"}, stop: 26.6},
+		{name: "no hang while a step waits for the network",
+			stream: boot + "20 e {\"seq\":7,\"kind\":\"net\",\"step\":\"003-build-b\",\"text\":\"eth0: lease\"}\n39 t\n" +
+				"39.5 e {\"seq\":8,\"kind\":\"step\",\"step\":\"003-build-b\",\"n\":3,\"status\":\"ok\"}\n" +
+				"39.6 e {\"seq\":9,\"kind\":\"done\",\"status\":\"ok\"}\n40 x exit status 0",
+			want: Verdict{Result: report.ResultOK, Phase: "steps", Line: "the run ended successfully"}},
 		{name: "no hang while the console lives",
 			stream: boot + "26 c tick\n45 b\n64 t\n" + strings.Replace(doneOK, "8 e", "64.5 e", 1) + "65 x exit status 0",
 			want:   Verdict{Result: report.ResultOK, Phase: "steps", Line: "the run ended successfully"},
