@@ -10,6 +10,6 @@
 // The package never returns control to the kernel: Init ends in a loop that waits for ever, whatever happened before,
 // and every failure, a panic in the agent's own code included, becomes a final event and a clean power-off. What ends a
 // Go program without a chance to act (out of memory, a fault of the runtime, a panic in a goroutine of a library) ends
-// the machine as well; the journal has then what was done. The package does not fetch over https, does not decide what
-// is built, and is called by cmd/init only.
+// the machine as well; the journal has then what was done. The package does not speak TLS itself (the tree's curl does),
+// does not decide what is built, and is called by cmd/init only.
 package guest
