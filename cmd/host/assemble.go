@@ -27,6 +27,7 @@ type assembleCmd struct {
 	Boot  options.Rootfs  `embed:""`
 	Media options.Payload `embed:""`
 	Extra options.Extra   `embed:""`
+	Net   options.Net     `embed:""`
 
 	Tree      string `help:"The live-bootstrap checkout, with its submodules; it is only read." required:"" placeholder:"DIR"`
 	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree)." placeholder:"DIR"`
@@ -78,7 +79,7 @@ func (c *assembleCmd) plan(ctx context.Context) (*assemble.Assembly, error) {
 		return nil, err
 	}
 	assembly, err := assemble.Plan(ctx, assemble.Options{
-		Boot: c.Boot, Payload: c.Media, Extra: c.Extra, Tree: c.Tree, Distfiles: c.Distfiles, Agent: agent,
+		Boot: c.Boot, Payload: c.Media, Extra: c.Extra, Net: c.Net, Tree: c.Tree, Distfiles: c.Distfiles, Agent: agent,
 		Importer: kindling.PayloadImportSource, DoneEvent: c.DoneEvent, Initramfs: c.Initramfs,
 	})
 	if err != nil {

@@ -41,6 +41,7 @@ type runCmd struct {
 	Boot  bootOptions     `embed:""`
 	Media options.Payload `embed:""`
 	Extra options.Extra   `embed:""`
+	Net   options.Net     `embed:""`
 
 	Tree      string `help:"The live-bootstrap checkout to run; without it the embedded default." placeholder:"DIR"`
 	Distfiles string `help:"Folder of the distfiles (default: distfiles in the tree), or of those of --extra-root." placeholder:"DIR"`

@@ -33,6 +33,9 @@ func seedHex() string {
 
 // prepareDemo assembles the embedded default and starts its mirror.
 func (r *run) prepareDemo(ctx context.Context) (machine, error) {
+	if err := r.cmd.Net.Check(true); err != nil {
+		return machine{}, usageError("%s", err)
+	}
 	packages, err := cacheDir(r.cmd.Cache)
 	if err != nil {
 		return machine{}, err
@@ -48,7 +51,7 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 	media, err := hostdemo.Assemble(ctx, hostdemo.Options{
 		Dir: r.dir.Disks(), Cache: cache, Agent: r.agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
 		Variant: demo.Variant(r.cmd.Variant), Cores: int(r.cmd.Boot.Cores), Interactive: r.cmd.Boot.Interactive, Progress: r.say,
-		Extra: r.cmd.Extra, Distfiles: r.cmd.Distfiles,
+		Extra: r.cmd.Extra, Net: r.cmd.Net, Distfiles: r.cmd.Distfiles,
 	})
 	if _, ok := errors.AsType[*hostdemo.InputError](err); ok {
 		return machine{}, usageError("assemble: %s", err)

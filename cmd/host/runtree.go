@@ -39,7 +39,7 @@ func (r *run) prepareTree(ctx context.Context) (machine, error) {
 		return machine{}, err
 	}
 	assembly, err := assemble.Plan(ctx, assemble.Options{
-		Boot: boot, Payload: r.cmd.Media, Extra: r.cmd.Extra, Tree: r.cmd.Tree, Distfiles: r.cmd.Distfiles, Agent: r.agent,
+		Boot: boot, Payload: r.cmd.Media, Extra: r.cmd.Extra, Net: r.cmd.Net, Tree: r.cmd.Tree, Distfiles: r.cmd.Distfiles, Agent: r.agent,
 		Importer: kindling.PayloadImportSource, DoneEvent: r.agent == "",
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ type Options struct {
 	Boot    options.Rootfs  // rootfs.py's options
 	Payload options.Payload // whether and how distfiles travel in a payload image
 	Extra   options.Extra   // extra roots
+	Net     options.Net     // how the agent configures the guest's network
 
 	Tree      string // the live-bootstrap checkout; it is only read
 	Distfiles string // folder of the distfiles; "" for that of the tree
@@ -58,7 +59,7 @@ func (o *Options) reuse() bool {
 
 // validate reports the first thing that cannot be as it stands.
 func (o *Options) validate() error {
-	if err := errors.Join(o.Boot.Validate(), o.Payload.Check(&o.Boot), o.Extra.Check()); err != nil {
+	if err := errors.Join(o.Boot.Validate(), o.Payload.Check(&o.Boot), o.Extra.Check(), o.Net.Check(o.agent())); err != nil {
 		return err
 	}
 	switch {

@@ -190,6 +190,10 @@ func (p *planner) steps() error {
 	if err := o.Extra.Config(p.a.Config); err != nil {
 		return err
 	}
+	o.Net.AddTo(p.a.Config)
+	for _, v := range o.Net.Variables() {
+		p.keys = append(p.keys, overlay.Key{Name: v.Name, Value: v.Value, Type: `""`, Short: "How the guest's network is configured"})
+	}
 	config := p.a.Config.Clone()
 	if o.Boot.NoCreateConfig && o.Boot.KernelBootstrap() {
 		config.Set("KERNEL_BOOTSTRAP", "True") // as the configurator sets it under builder-hex0

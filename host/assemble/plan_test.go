@@ -86,6 +86,11 @@ func TestRefused(t *testing.T) {
 			"--early-preseed and a payload exclude each other"},
 		{"no importer", func(_ *testing.T, _ *small, o *assemble.Options) { o.Importer = nil }, nil, "source of payload-import"},
 		{"initramfs", func(_ *testing.T, _ *small, o *assemble.Options) { o.Initramfs = true }, nil, "--initramfs"},
+		{"static without an agent", func(_ *testing.T, _ *small, o *assemble.Options) {
+			o.Agent, o.Net.NetStatic = "", []string{"eth0,192.0.2.2/24"}
+		}, nil, "--net-static: only the agent reads it"},
+		{"bad static address", func(_ *testing.T, _ *small, o *assemble.Options) { o.Net.NetStatic = []string{"eth0,192.0.2.0/24"} },
+			nil, "--net-static: eth0: 192.0.2.0/24 is the address of the network itself"},
 		{"no tree", func(_ *testing.T, _ *small, o *assemble.Options) { o.Tree += "x" }, os.ErrNotExist, "open tree"},
 		{"no agent", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = "/nonexistent" }, os.ErrNotExist, "--agent=off"},
 		{"agent is a folder", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = repo }, assemble.ErrSource, "agent"},
@@ -203,6 +208,36 @@ func TestDecideBaseTarball(t *testing.T) {
 	} {
 		if got := assemble.DecideBaseTarball(tt.facts); got.Made != tt.made || !strings.Contains(got.Why, tt.why) {
 			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+}
+
+// What configures the guest's network stands in bootstrap.cfg, and the configurator does not drop it.
+func TestNet(t *testing.T) {
+	s := makeTree(t, t.TempDir(), usualShape())
+	for _, payload := range []string{"auto", "off"} {
+		c := modeCase{boot: bare(func(o *options.Rootfs) { o.ExternalSources, o.Configurator = true, true }),
+			payload: options.Payload{Payload: payload, PayloadStage: "auto"}, agent: true}
+		o := c.options(t, s)
+		o.Net = options.Net{NetMode: "static", NetStatic: []string{"eth0,192.0.2.2/24,192.0.2.1", "eth1,2001:db8::2/64"}, NetDNS: []string{"192.0.2.53"}}
+		a, err := assemble.Plan(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var configurator string
+		for _, e := range a.Medium("init").Entries {
+			if e.Path == "steps/configurator" {
+				configurator = string(e.Data)
+			}
+		}
+		for _, want := range []string{"NET_MODE=static\n", "NET_STATIC=eth0,192.0.2.2/24,192.0.2.1,eth1,2001:db8::2/64\n", "NET_DNS=192.0.2.53\n"} {
+			if !strings.Contains(string(a.Config.Bytes()), want) {
+				t.Errorf("payload %s: %q is not in bootstrap.cfg:\n%s", payload, want, a.Config.Bytes())
+			}
+			name, value, _ := strings.Cut(strings.TrimSpace(want), "=")
+			if option := "o /kindling/" + strings.ToLower(name) + " " + name + ` "" ` + value + " "; !strings.Contains(configurator, option) {
+				t.Errorf("payload %s: %q is not in the configurator's list:\n%s", payload, option, configurator)
+			}
 		}
 	}
 }

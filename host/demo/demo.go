@@ -54,6 +54,7 @@ type Options struct {
 	Variant    demo.Variant // how the run shall fail
 	Cores      int          // of the guest
 
+	Net       options.Net   // how the agent configures the guest's network
 	Extra     options.Extra // extra roots: of the embedded default, or of folders
 	Distfiles string        // folder of what those of folders need; "" for none
 
@@ -174,6 +175,7 @@ func (o Options) config() *steps.Config {
 	r := &options.Rootfs{Arch: "x86", Qemu: true, Cores: options.Count(o.Cores), Interactive: o.Interactive, SerialConsole: true}
 	p := &options.Payload{Payload: "on", PayloadStage: "auto"}
 	c := p.Config(r)
+	o.Net.AddTo(c)
 	c.Set("JOBS", "1") // as the early kernels have it; improve: finalize_job_count ends that
 	return c
 }

@@ -204,10 +204,12 @@ func TestSound(t *testing.T) {
 	f.contains("progress", f.stdout, "phase linux-initramfs", "jump: move_disk", "phase linux-disk", "improve: after")
 }
 
-// The amd64 agent on the amd64 kernel lives the same life, with the same i386 userland.
+// The amd64 agent on the amd64 kernel lives the same life, with the same i386 userland, and with a static address.
 func TestAMD64(t *testing.T) {
 	t.Parallel()
-	boot(t, "--guest", "amd64").sound()
+	f := boot(t, "--guest", "amd64", "--net-static", "eth0,10.0.2.77/24,10.0.2.2", "--net-dns", "1.1.1.1", "--net-dns", "10.0.2.3")
+	f.sound()
+	f.contains("events", f.file("events.jsonl"), `"kind":"net"`, "eth0: 10.0.2.77/24 via 10.0.2.2, static")
 }
 
 // The agent needs no SSE2, and no more memory than an old machine has.
