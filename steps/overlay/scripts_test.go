@@ -115,18 +115,34 @@ func TestJumpLinux(t *testing.T) {
 	}
 }
 
-// Without room to keep the initramfs it is counted all the same.
+// Without room to keep the initramfs it is counted all the same, and as what is made for the jump may be a little larger,
+// a little room has to be left.
 func TestJumpLinuxWithoutRoom(t *testing.T) {
-	g := newGuest(t)
-	g.ownJump("!head -c 100 /dev/zero")
-	if err := os.Mkdir(g.path("kindling.initramfs"), 0o755); err != nil { // cannot be written
-		t.Fatal(err)
-	}
-	g.write("bin/rm", "#!/bin/sh\n")
-	g.write("bin/kexec-linux", "#!/bin/sh\necho jumped \"$3\"\n")
-	out, err := g.run(jumpLinux, bootstrap)
-	if err != nil || !strings.Contains(out, "initramfs 100 + 8") || !strings.Contains(out, "jumped !head -c 100") {
-		t.Errorf("%v\n%s", err, out)
+	for _, tt := range []struct {
+		size  string
+		want  string
+		fails bool
+	}{
+		{"100", "initramfs 101 + 8", false},
+		{"3084", "initramfs 3088 + 8 = 4096 of 4096 bytes", false},
+		{"3085", "exceed the kexec window by 1 bytes, no jump", true},
+	} {
+		g := newGuest(t)
+		g.ownJump("!head -c " + tt.size + " /dev/zero")
+		if err := os.Mkdir(g.path("kindling.initramfs"), 0o755); err != nil { // cannot be written
+			t.Fatal(err)
+		}
+		g.write("bin/rm", "#!/bin/sh\n")
+		g.write("bin/kexec-linux", "#!/bin/sh\necho jumped \"$3\"\n")
+		out, err := g.run(jumpLinux, bootstrap)
+		if (err != nil) != tt.fails || strings.Contains(out, "jumped !head -c "+tt.size) == tt.fails {
+			t.Errorf("%s: %v\n%s", tt.size, err, out)
+		}
+		for _, want := range []string{"no room to keep the initramfs in", tt.want} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in\n%s", tt.size, want, out)
+			}
+		}
 	}
 }
 
