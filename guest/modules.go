@@ -34,6 +34,9 @@ func loadModules(say func(string, ...any)) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", modulesList, err)
 	}
+	if len(names) == 0 {
+		return nil
+	}
 	prober, err := kmod.NewProber()
 	if err != nil {
 		return fmt.Errorf("kernel modules: %w", err)
