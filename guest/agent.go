@@ -244,7 +244,11 @@ func becomeOwnFile() error {
 	if err := giveAway(running, selfPath); err == nil {
 		return nil
 	}
-	if same, _ := sameContent("/proc/self/exe", selfPath); !same { // a disk that is full takes no second copy
+	own, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	if same, _ := isProgram(selfPath, own); !same { // a disk that is full takes no second copy
 		if err := replaceFile(selfPath, "/proc/self/exe", 0o755); err != nil {
 			return err
 		}
@@ -266,8 +270,16 @@ func giveAway(path, other string) error {
 	if err := os.Rename(tmp, other); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
-	tmp = path + ".new"
-	if err := os.WriteFile(tmp, []byte("#!"+other+"\n"), 0o755); err != nil {
+	return writeStart(path, other)
+}
+
+// startLine is a script that the kernel runs by starting a program.
+func startLine(program string) []byte { return []byte("#!" + program + "\n") }
+
+// writeStart makes such a script.
+func writeStart(path, program string) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, startLine(program), 0o755); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	return os.Rename(tmp, path)

@@ -165,11 +165,11 @@ func (j *job) fixGrub(part disk.Name) error {
 	return writeFile(grubPath, fixed)
 }
 
-// keepInit makes the agent /init again, and keeps what was put there.
+// keepInit makes /init start the agent again, and keeps what was put there.
 func keepInit(root string) error {
-	self, init := filepath.Join(root, selfPath), filepath.Join(root, initPath)
-	same, err := sameContent(self, init)
-	if err != nil || same {
+	init := filepath.Join(root, initPath)
+	starts, err := isProgram(init, startLine(selfPath))
+	if err != nil || starts {
 		return err
 	}
 	if _, err := os.Stat(init); err == nil {
@@ -177,25 +177,20 @@ func keepInit(root string) error {
 			return err
 		}
 	}
-	return replaceFile(init, self, 0o755)
+	return writeStart(init, selfPath)
 }
 
-// sameContent reports whether two files have the same bytes. One that is missing is not the same; what is no regular
-// file is replaced like one that differs.
-func sameContent(path, other string) (bool, error) {
-	a, err := os.ReadFile(path)
-	if err != nil {
-		return false, err
-	}
-	info, err := os.Lstat(other)
+// isProgram reports whether a file is a program with that content. One that is missing is none.
+func isProgram(path string, content []byte) (bool, error) {
+	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 || info.Size() != int64(len(a)) {
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 || info.Size() != int64(len(content)) {
 		return false, err
 	}
-	b, err := os.ReadFile(other)
-	return bytes.Equal(a, b), err
+	data, err := os.ReadFile(path)
+	return bytes.Equal(data, content), err
 }
 
 // atBoot does again what a boot has undone: what earlier lives have set up, and no disk keeps.

@@ -4,9 +4,11 @@
 package guest
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"kindling/guest/disk"
@@ -51,60 +53,56 @@ func TestGrubInstall(t *testing.T) {
 	}
 }
 
-// The agent is /init again after a step that has written one, and what was written is kept.
+// /init starts the agent again after a step that has written one, and what was written is kept.
 func TestKeepInit(t *testing.T) {
-	const agent, script = "the agent", "#!/usr/bin/bash\n"
+	const script = "#!/usr/bin/bash\n"
+	start := string(startLine(selfPath))
 	for _, tt := range []struct {
 		name, init string // "" for none
 		kept       string
 	}{
-		{"the tree's own", script, script}, {"none", "", ""}, {"the agent's", agent, ""}, {"of the same length", "not agent", "not agent"},
+		{"the tree's own", script, script}, {"none", "", ""}, {"as it was", start, ""}, {"of the same length", strings.Repeat("x", len(start)), strings.Repeat("x", len(start))},
 	} {
 		root := t.TempDir()
 		if err := os.Mkdir(filepath.Join(root, home), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		write := func(name, data string) {
-			t.Helper()
-			if err := os.WriteFile(filepath.Join(root, name), []byte(data), 0o755); err != nil {
+		if tt.init != "" {
+			if err := os.WriteFile(filepath.Join(root, initPath), []byte(tt.init), 0o755); err != nil {
 				t.Fatal(err)
 			}
-		}
-		read := func(name string) string {
-			data, _ := os.ReadFile(filepath.Join(root, name)) // "" if it is not there
-			return string(data)
-		}
-		write(selfPath, agent)
-		if tt.init != "" {
-			write(initPath, tt.init)
 		}
 		for range 2 {
 			if err := keepInit(root); err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 			}
-			if read(initPath) != agent || read(treeInit) != tt.kept {
-				t.Errorf("%s: /init is %q, kept is %q", tt.name, read(initPath), read(treeInit))
+			if is, err := isProgram(filepath.Join(root, initPath), []byte(start)); !is || err != nil {
+				t.Errorf("%s: /init does not start the agent: %v", tt.name, err)
+			}
+			if kept, _ := os.ReadFile(filepath.Join(root, treeInit)); string(kept) != tt.kept { // "" if it is not there
+				t.Errorf("%s: kept is %q", tt.name, kept)
 			}
 		}
 	}
 }
 
-// A link in the place of /init is replaced: through it a step would write to the program that is running.
-func TestKeepInitLink(t *testing.T) {
-	root := t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, home), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, selfPath), []byte("agent"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("kindling/init", filepath.Join(root, initPath)); err != nil {
-		t.Fatal(err)
-	}
-	if err := keepInit(root); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Lstat(filepath.Join(root, initPath)); err != nil || !info.Mode().IsRegular() {
-		t.Errorf("%v, %v", info, err)
+// What looks like the agent's and cannot be run as such is replaced: a link, through which a step would write to the
+// program that is running, and a file without the right to be executed.
+func TestKeepInitReplaces(t *testing.T) {
+	start := startLine(selfPath)
+	for name, make := range map[string]func(path string) error{
+		"a link": func(path string) error {
+			return errors.Join(os.WriteFile(path+".sh", start, 0o755), os.Symlink("init.sh", path))
+		},
+		"no program": func(path string) error { return os.WriteFile(path, start, 0o644) },
+	} {
+		root := t.TempDir()
+		init := filepath.Join(root, initPath)
+		if err := errors.Join(os.Mkdir(filepath.Join(root, home), 0o755), make(init), keepInit(root)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(init); err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
 	}
 }
