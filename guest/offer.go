@@ -91,11 +91,14 @@ func (d *dialog) line(ctx context.Context, question string) (string, error) {
 func (d *dialog) ask(ctx context.Context) answer {
 	for {
 		line, err := d.line(ctx, "retry, skip, shell or stop? ")
-		if err != nil {
-			d.say("nobody is there to ask (%v): stopping", err)
+		switch {
+		case errors.Is(err, io.EOF):
+			d.say("nobody is there to ask: stopping")
 			return answerStop
-		}
-		if line == "" {
+		case err != nil:
+			d.say("no answer: %v", err)
+			return answerStop
+		case line == "":
 			continue
 		}
 		a, ok := parseAnswer(line)

@@ -67,10 +67,10 @@ func TestAsk(t *testing.T) {
 		{"skip needs a yes", []any{"skip", "y", "skip", "no", "skip", "yes"}, answerSkip, "not skipped", 0},
 		{"an end in the question about skip", []any{"skip", io.EOF, io.EOF, "stop"}, answerStop, "not skipped", 0},
 		{"end of input once", []any{io.EOF, "retry"}, answerRetry, "once more stops the run", 0},
-		{"hang-up", []any{io.EOF, io.EOF}, answerStop, "nobody is there to ask (EOF): stopping", 0},
+		{"hang-up", []any{io.EOF, io.EOF}, answerStop, "nobody is there to ask: stopping", 0},
 		{"nobody for hours, then somebody", []any{os.ErrDeadlineExceeded, os.ErrDeadlineExceeded, "retry"}, answerRetry, "", 2},
 		{"nobody, then a hang-up", []any{os.ErrDeadlineExceeded, io.EOF, io.EOF}, answerStop, "nobody", 1},
-		{"stopped", []any{errStopped}, answerStop, "stopped by a signal", 0},
+		{"stopped", []any{errStopped}, answerStop, "no answer: stopped by a signal", 0},
 	} {
 		var said []string
 		reminded := 0
