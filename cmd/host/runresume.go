@@ -146,7 +146,7 @@ func (r *run) resumeBoot(ctx context.Context, was resume.Machine, disk *resume.D
 	if err != nil {
 		return err
 	}
-	line := resume.Cmdline{PartUUID: disk.Partition.PartUUID(), Args: []string{"console=ttyS0", "kindling.seed=" + seedHex()}}
+	line := resume.Cmdline{PartUUID: disk.Partition.PartUUID(), Args: []string{"console=ttyS0", "no_timer_check", "kindling.seed=" + seedHex()}}
 	for _, folder := range was.Mirrors {
 		server, err := r.serve(ctx, folder)
 		if err != nil {
