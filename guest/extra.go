@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"kindling/internal/event"
 	"kindling/steps"
@@ -24,6 +25,9 @@ func (a *agent) planExtras() error {
 	names, err := steps.ExtraNames(cfg)
 	if err != nil {
 		return fmt.Errorf("%s: %w", configPath, err)
+	}
+	if len(names) > 0 {
+		a.say("%s: %s", steps.HandoffMarker, strings.Join(names, ", ")) // also how the host knows this program
 	}
 	for _, v := range a.plan.Config.Variables() { // what the main manifest defines, if no generator has written it down
 		if _, found := cfg.Lookup(v.Name); !found {

@@ -65,7 +65,7 @@ func extraOrder(t *testing.T) []steps.Step {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return steps.InOrder(plan(t, "jump: linux", "jump: move_disk", "improve: after"), []*steps.Plan{extra})
+	return steps.InOrder(plan(t, "jump: linux", "jump: move_disk", "improve: after"), []*steps.Plan{extra}, nil)
 }
 
 // A run goes on inside of an extra root, and one that was asked for when all was done already is entered directly.

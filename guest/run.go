@@ -58,7 +58,7 @@ func (a *agent) makePlan() error {
 	if err := a.planExtras(); err != nil {
 		return err
 	}
-	a.order = steps.InOrder(a.plan, a.extra)
+	a.order = steps.InOrder(a.plan, a.extra, a.state.Done)
 	d, err := where(situation{plan: a.order, state: a.state})
 	if err != nil {
 		return err

@@ -27,6 +27,10 @@ const (
 	GuixName = "guix"
 )
 
+// HandoffMarker stands in every /init that enters the extra roots that bootstrap.cfg asks for: in the agent's program, and
+// as a comment in the script that takes its place where there is none.
+const HandoffMarker = "kindling-extra-build-handoff-1"
+
 // maxExtraList is how long the list of extra roots may be, in bytes: the tree's configurator reads a value into 128.
 const maxExtraList = 127
 
@@ -130,10 +134,10 @@ func NewExtraPlans(tree fs.FS, names []string, cfg *Config) ([]*Plan, error) {
 func isAfter(s Step) bool { return s.Kind == KindImprove && s.Name == "after" }
 
 // InOrder lists the steps of a whole run: those of the extra roots come when the main ones are done, before the after
-// scripts, which may sign or upload what the extra roots have made.
-func InOrder(main *Plan, extra []*Plan) []Step {
+// scripts, which may sign or upload what the extra roots have made; or behind those, if they are done already.
+func InOrder(main *Plan, extra []*Plan, done map[string]bool) []Step {
 	at := slices.IndexFunc(main.Steps, isAfter)
-	if at < 0 {
+	if at < 0 || done[main.Steps[at].ID()] {
 		at = len(main.Steps)
 	}
 	order := slices.Clone(main.Steps[:at])

@@ -109,7 +109,7 @@ func TestInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for i, s := range steps.InOrder(main, plans) {
+	for i, s := range steps.InOrder(main, plans, nil) {
 		if s.At != i+1 {
 			t.Errorf("%s is at %d, want %d", s.ID(), s.At, i+1)
 		}
@@ -124,6 +124,10 @@ func TestInOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("order (-want +got)\n%s", diff)
+	}
+	order := steps.InOrder(main, plans, map[string]bool{"005-improve-after": true})
+	if got := order[len(order)-1].ID(); got != "two.002-improve-after" || len(order) != len(want) || order[4].ID() != "005-improve-after" {
+		t.Errorf("behind a run that is over: the last step is %s", got)
 	}
 	if got := plans[0].Steps[0].String(); got != "one: build: zlib-1" {
 		t.Errorf("a step of an extra root is called %q", got)

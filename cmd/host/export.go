@@ -105,9 +105,13 @@ func (c *exportCmd) open(ctx context.Context) (exportSource, error) {
 	if _, err := os.Stat(filepath.Join(dir.Disks(), "steps")); err == nil { // a chroot
 		return openGuest(ctx, dir.Disks(), diskimage.Options{})
 	}
-	images, err := filepath.Glob(filepath.Join(dir.Disks(), "*.img"))
-	if err != nil {
-		return exportSource{}, err
+	var images []string
+	for _, pattern := range []string{"*.qcow2", "*.img"} { // the layers that a run has written, before what they lie over
+		found, err := filepath.Glob(filepath.Join(dir.Disks(), pattern))
+		if err != nil {
+			return exportSource{}, err
+		}
+		images = append(images, found...)
 	}
 	var failed []error
 	for _, image := range images {

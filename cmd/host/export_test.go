@@ -19,10 +19,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// guestDisk makes a disk image laid out as a bootstrap does it: an MS-DOS label, and ext4 with what is in dir from 1 GiB on.
-func guestDisk(t *testing.T, dir string) string {
+// atGiB is where a bootstrap puts its partition.
+const atGiB = 1 << 30
+
+// guestDisk makes a disk image laid out as a bootstrap does it: an MS-DOS label, and ext4 with what is in dir from offset
+// on.
+func guestDisk(t *testing.T, dir string, offset int64) string {
 	t.Helper()
-	const offset, size = 1 << 30, 32 << 20
+	const size = 32 << 20
 	image := filepath.Join(t.TempDir(), "disk.img")
 	f, err := os.Create(image)
 	if err != nil {
@@ -30,13 +34,13 @@ func guestDisk(t *testing.T, dir string) string {
 	}
 	label := make([]byte, 512)
 	label[446+4], label[510], label[511] = 0x83, 0x55, 0xaa
-	binary.LittleEndian.PutUint32(label[446+8:], offset/512)
+	binary.LittleEndian.PutUint32(label[446+8:], uint32(offset/512))
 	binary.LittleEndian.PutUint32(label[446+12:], size/512)
 	_, err = f.Write(label)
 	if err := errors.Join(err, f.Truncate(offset+size), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, "-E", "offset="+strconv.Itoa(offset), image, "32M")
+	cmd := exec.Command("mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, "-E", "offset="+strconv.FormatInt(offset, 10), image, "32M")
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v (the Makefile installs e2fsprogs)\n%s", err, out)
@@ -53,7 +57,7 @@ func TestExport(t *testing.T) {
 	} {
 		writeTestFile(t, filepath.Join(guest, name), text)
 	}
-	image := guestDisk(t, guest)
+	image := guestDisk(t, guest, atGiB)
 	tree := smallTree(t)
 	writeTestFile(t, filepath.Join(tree, "steps/SHA256SUMS.pkgs"), sum("a")+"  a-1_0.tar.bz2\n"+sum("x")+"  b-1_0.tar.bz2\n"+sum("c")+"  c-1_0.tar.bz2\n")
 	writeTestFile(t, filepath.Join(tree, "steps-lfs/SHA256SUMS.pkgs"), "")

@@ -58,6 +58,9 @@ type runCmd struct {
 	Detach  bool `help:"Go on in the background once the machine runs; 'kindling attach' shows it, 'kindling stop' ends it." short:"d"`
 	ReadyFD int  `hidden:"" name:"ready-fd"`
 
+	Stage0Image pathName `help:"Boot this bootstrapped disk instead of starting over; the image is never changed." name:"stage0-image" placeholder:"IMG"`
+	Stage0Copy  bool     `help:"With --stage0-image: a copy of the image in the run folder in place of a layer over it." name:"stage0-copy"`
+
 	Checkpoints string   `help:"Keep memory and disks at each jump, to start again from there: auto (a tree's own kernels), on or off." enum:"auto,on,off" default:"auto"`
 	From        string   `help:"Go on from a checkpoint of the run RUN: fiwix, linux or disk." enum:",fiwix,linux,disk" default:"" placeholder:"NAME"`
 	Source      pathName `arg:"" optional:"" name:"run-folder" help:"With --from: the folder of the run to go on from; it stays as it is."`
@@ -80,6 +83,8 @@ func (runCmd) Help() string {
 		"kindling run --tree ~/live-bootstrap --distfiles ~/distfiles --qemu --external-sources",
 		"a real bootstrap, from builder-hex0 on",
 		"kindling run --detach", "leave it to itself; look at it with kindling attach kindling-runs/latest",
+		"kindling run --qemu --stage0-image disk.img --extra-build guix --tree ~/live-bootstrap",
+		"boot a bootstrapped disk with an extra root to run",
 		"kindling run --from linux kindling-runs/latest", "go on from where that run jumped to Linux",
 	)
 }
@@ -176,6 +181,9 @@ func (r *run) prepare(ctx context.Context) (machine, error) {
 	case r.cmd.From != "":
 		what = r.prepareFrom
 		r.label = "from-" + r.cmd.From
+	case r.cmd.Stage0Image != "":
+		what = r.prepareStage0
+		r.label = "stage0"
 	case r.cmd.Tree != "":
 		what = r.prepareTree
 		r.label = filepath.Base(filepath.Clean(r.cmd.Tree))
@@ -216,8 +224,13 @@ func (c *runCmd) check() error {
 	if err := c.Extra.Check(); err != nil {
 		return usageError("%s", err)
 	}
+	if c.Stage0Image != "" {
+		return c.checkStage0()
+	}
 	demoOnly := c.Variant != "" || c.Guest != "386"
 	switch {
+	case c.Stage0Copy:
+		return usageError("--stage0-copy goes with --stage0-image")
 	case c.From == "" && c.Source != "":
 		return usageError("%s: a folder goes with --from; --run names the folder for a new run", c.Source)
 	case c.From != "" && c.Source == "":
@@ -243,7 +256,7 @@ func (c *runCmd) check() error {
 
 // agent is the agent's program, "" where there is none: by the user's will, or because no kernel of its own runs.
 func (c *runCmd) agent() (string, error) {
-	if c.Agent == agentNone || c.From != "" || c.Tree != "" && !c.Boot.Qemu {
+	if c.Agent == agentNone || c.Stage0Image != "" || c.From != "" || c.Tree != "" && !c.Boot.Qemu {
 		return "", nil
 	}
 	path, err := c.Agent, error(nil)

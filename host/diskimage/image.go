@@ -105,6 +105,9 @@ func Open(ctx context.Context, path string, o Options) (_ *Image, err error) {
 	return i, nil
 }
 
+// Header is the beginning of the image file, which says in which format it is.
+func (i *Image) Header() []byte { return i.header }
+
 // Close closes the image and removes its copy, if there is one.
 func (i *Image) Close() error {
 	var errs []error

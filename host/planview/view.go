@@ -141,7 +141,7 @@ func New(p *steps.Plan, facts Facts) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	order := steps.InOrder(p, facts.Extra)
+	order := steps.InOrder(p, facts.Extra, nil)
 	v := &View{
 		Version: Version, Tree: facts.Tree, Root: p.Root, Mode: facts.Mode,
 		Counts: counts(p.Counts()), Kernels: stretches(order), Media: totals(files),

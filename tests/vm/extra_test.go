@@ -6,13 +6,20 @@ package vm
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"kindling/host/report"
 )
@@ -48,7 +55,7 @@ func TestExtendingDocument(t *testing.T) {
 	dir := t.TempDir()
 	// Where the run folder is, and that there is no KVM, is not the document's business.
 	cmd := exec.CommandContext(ctx, "bash", "-e", "-c",
-		`kindling() { verb=$1; shift; command kindling "$verb" --accel tcg --run run "$@"; }`+"\n"+strings.Join(commands, ""))
+		`kindling() { verb=$1; shift; command kindling "$verb" --accel tcg --keep --run run "$@"; }`+"\n"+strings.Join(commands, ""))
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -70,6 +77,93 @@ func TestExtendingDocument(t *testing.T) {
 			t.Errorf("step %s: number %d, want %d; %s", s.ID, s.Number, want, s.Status)
 		}
 		seen[s.ID] = true
+	}
+	laterRoot(t, filepath.Join(dir, "run", "disks", "target.img"))
+}
+
+// laterRoot asks for one more extra root on the disk of a run that is over, cuts the power in the middle of it, and boots
+// what is left without asking again.
+func laterRoot(t *testing.T, image string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	before, root := dataDigest(t, image), filepath.Join(t.TempDir(), "steps-later")
+	for name, text := range map[string]string{
+		"manifest":         "build: x-1.0\nimprove: pause\nimprove: end\n",
+		"x-1.0/pass1.sh":   "src_compile() { echo x > x; }\nsrc_install() { mkdir -p \"${DESTDIR}/etc\"; cp x \"${DESTDIR}/etc/\"; }\n",
+		"improve/pause.sh": "[ -e /paused ] || { touch /paused; sync; echo pausing for the power cut; sleep 600; }\n",
+		"improve/end.sh":   "ls /external/repo-later /external/repo-camp\n",
+	} {
+		write(t, filepath.Join(root, name), text)
+	}
+	again, err := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "run", "--qemu", "--stage0-image", image, "--run",
+		filepath.Join(t.TempDir(), "run"), "--extra-build", "spark").CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 || !strings.Contains(string(again), "done in it already: spark") {
+		t.Errorf("a root that is done, asked for again: %v\n%s", err, again)
+	}
+	cmd, first := command(ctx, t, "--qemu", "--stage0-image", image, "--extra-root", root, "--extra-build", "later")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(ctx, t, filepath.Join(first, "console.log"), "pausing for the power cut")
+	out, err := exec.CommandContext(ctx, "pgrep", "-P", strconv.Itoa(cmd.Process.Pid), "qemu").Output()
+	if err != nil {
+		t.Fatalf("no QEMU below kindling: %v", err)
+	}
+	pid, err := strconv.Atoi(strings.Fields(string(out))[0])
+	if err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 15 {
+		t.Fatalf("the run whose power was cut: %v", err)
+	}
+	cut := filepath.Join(first, "disks", "stage0.img")
+	half := dataDigest(t, cut)
+	f := boot(t, "--qemu", "--stage0-image", cut)
+	if f.status != 0 {
+		t.Fatalf("status %d\n%s", f.status, f.stderr)
+	}
+	var ids []string
+	for _, s := range f.report.Steps {
+		ids = append(ids, s.ID)
+	}
+	if want := "later.002-improve-pause later.003-improve-end"; strings.Join(ids, " ") != want {
+		t.Errorf("steps behind the power cut: %q, want %s", ids, want)
+	}
+	f.contains("the end", f.file("steps/later.003-improve-end.log"), "/external/repo-camp", "mug-1.0_0.tar.bz2", "/external/repo-later", "x-1.0_0.tar.bz2")
+	if dataDigest(t, image) != before || dataDigest(t, cut) != half {
+		t.Error("an image that was given has changed")
+	}
+	exported, err := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "export", "--run", f.dir, "--json").CombinedOutput()
+	if err != nil || !strings.Contains(string(exported), `"root": "steps-later"`) {
+		t.Errorf("export: %v\n%s", err, exported)
+	}
+}
+
+// dataDigest is a digest of what a sparse file holds, and where.
+func dataDigest(t *testing.T, name string) string {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	for at := int64(0); ; {
+		begin, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return string(hash.Sum(nil))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err = unix.Seek(int(f.Fd()), begin, unix.SEEK_HOLE); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(hash, begin, at)
+		if _, err := io.Copy(hash, io.NewSectionReader(f, begin, at-begin)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
