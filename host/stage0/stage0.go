@@ -49,6 +49,7 @@ const (
 	configPath  = "steps/bootstrap.cfg"
 	journalPath = "kindling/journal"
 	distfileDir = "external/distfiles"
+	doneDir     = "kindling/extra-done" // a file for each root that is done, where no agent keeps a journal
 
 	maxInit    = 64 << 20
 	maxText    = 16 << 20
@@ -196,6 +197,9 @@ func (w *worker) note(format string, args ...any) {
 
 // progress counts the steps of a root that the journal knows, and reports whether all of the plan are done.
 func (w *worker) progress(name string, plan *steps.Plan) (begun int, finished bool) {
+	if _, err := fs.Stat(w.guest, path.Join(doneDir, name)); err == nil && w.handoff == HandoffScript {
+		return len(plan.Steps), true
+	}
 	done := map[string]bool{}
 	for _, s := range w.history.Steps {
 		if strings.HasPrefix(s.ID, name+".") {
@@ -223,7 +227,7 @@ func (w *worker) isNews(c diskimage.Change) bool {
 // beginAnew takes away what is left of an earlier run of a root: its packages, its plan, and its lines of the journal.
 func (w *worker) beginAnew(name, root string) {
 	w.anew = append(w.anew, name)
-	for _, gone := range []string{steps.Repo(root), "kindling/plan." + root + ".cfg", "kindling/plan." + root + ".manifest"} {
+	for _, gone := range []string{steps.Repo(root), path.Join(doneDir, name), "kindling/plan." + root + ".cfg", "kindling/plan." + root + ".manifest"} {
 		if _, err := fs.Stat(w.guest, gone); err == nil {
 			w.work.Changes = append(w.work.Changes, diskimage.Change{Path: gone, Remove: true})
 		}
@@ -262,7 +266,7 @@ func (w *worker) finish(names []string, plans []*steps.Plan) (Work, error) {
 			w.work.Missing = append(w.work.Missing, f)
 		}
 	}
-	if len(w.anew) > 0 {
+	if len(w.anew) > 0 && w.handoff == HandoffAgent {
 		w.put(journalPath, without(w.journal, w.anew))
 	}
 	config, err := requested(w.config, names)

@@ -33,11 +33,28 @@ func (a *applier) extraRoots() error {
 		for _, v := range plan.Defined {
 			runner += "echo '" + strings.ReplaceAll(v.Name+"="+v.Value, "'", `'\''`) + "' >> " + steps.ConfigPath + "\n"
 		}
-		runner += "bash " + script + "\n"
+		name := strings.TrimPrefix(plan.Root, steps.ExtraPrefix)
+		runner += "bash " + script + "\nmkdir -p /" + doneDir + "\ntouch /" + doneDir + "/" + name + "\n"
 	}
 	a.add(extraRunner, []byte(runner))
 	a.add(wrapped(after), own)
 	return a.embedded(after)
+}
+
+// doneDir has a file for each extra root that is done, where no agent keeps a journal.
+const doneDir = "kindling/extra-done"
+
+// handoff has the /init of the finished disk enter extra roots that are asked for later.
+func (a *applier) handoff() error {
+	own, err := fs.ReadFile(a.in.Tree, bootable)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("overlay: %w", err)
+	}
+	a.add(wrapped(bootable), own)
+	return a.embedded(bootable, handoff)
 }
 
 // extraScripts adds the scripts of one root.

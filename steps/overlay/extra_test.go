@@ -140,6 +140,52 @@ func TestAfter(t *testing.T) {
 	}
 }
 
+// The tree's /init enters what is asked for and not done, once, before it opens a shell; what fails is not done.
+func TestHandoff(t *testing.T) {
+	const init = "#!/usr/bin/bash\nset -e\nMOUNTED=1\nenv - setsid openvt -fec1 -- bash -i\n"
+	tree := withExtra()
+	tree["steps/improve/make_bootable.sh"] = &fstest.MapFile{Data: []byte("own\n")}
+	files := apply(t, overlay.Input{Tree: tree, DoneEvent: true})
+	if files["steps/improve/make_bootable-tree.sh"] != "own\n" || !strings.Contains(files["steps/improve/make_bootable.sh"], steps.HandoffMarker) {
+		t.Errorf("make_bootable.sh is not wrapped: %q", files)
+	}
+	for _, in := range []overlay.Input{{Agent: true, Tree: tree}, {Tree: tree}} {
+		if _, found := apply(t, in)["steps/improve/make_bootable.sh"]; found {
+			t.Errorf("make_bootable.sh is wrapped for %+v", in)
+		}
+	}
+	g := newGuest(t)
+	g.write("steps/improve/make_bootable-tree.sh", "cat > "+g.path("init")+" <<'EOF'\n"+init+"EOF\n")
+	want := strings.Replace(init, "env -", "bash "+g.path("steps/extra-handoff.sh")+" # "+steps.HandoffMarker+"\nenv -", 1)
+	for range 2 { // it may be run again
+		if out, err := g.run("steps/improve/make_bootable.sh", ""); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if diff := cmp.Diff(want, g.read("init")); diff != "" {
+			t.Errorf("/init (-want +got)\n%s", diff)
+		}
+	}
+	g.write("steps/bootstrap.cfg", "INTERACTIVE=True\nEXTRA_BUILD=lfs,guix\n") // which does not power off
+	g.write("steps-lfs/0.sh", "echo lfs\n")
+	g.write("steps-guix/0.sh", "echo guix\nexit 3\n")
+	g.write("steps/after/999999999-kindling-done.sh", "echo told\n")
+	g.write("external/repo-guix/left_0.tar.bz2", "of a boot that was cut short")
+	g.write("external/repo-lfs-preseeded/x", "stays")
+	for i, want := range []string{"lfs\nguix\nkindling: extra root guix failed\n", "guix\ntold\n", ""} {
+		out, err := g.run("steps/extra-handoff.sh", "")
+		if out != want || (err != nil) != (i == 0) {
+			t.Errorf("boot %d: %v\n%s", i+1, err, out)
+		}
+		if got := g.read("external/repo-guix/left_0.tar.bz2"); i == 0 && got != "(none)" {
+			t.Errorf("the repository has %q", got)
+		}
+		g.write("steps-guix/0.sh", "echo guix\n")
+	}
+	if g.read("external/repo-lfs-preseeded/x") != "stays" {
+		t.Error("prebuilt packages are gone")
+	}
+}
+
 // What extra roots need survives the tree's own clean_sources.sh, which fails when there is nothing to delete.
 func TestCleanSources(t *testing.T) {
 	const own = "for source in \"${DISTFILES}/\"*; do rm \"${source}\"; done\n"

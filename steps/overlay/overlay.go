@@ -43,8 +43,10 @@ const (
 
 	after        = "steps/improve/after.sh"         // wrapped when extra roots run without the agent
 	cleaner      = "steps/improve/clean_sources.sh" // wrapped when it would delete what extra roots need
-	extraRunner  = "steps/extra-roots.sh"           // runs the extra roots
-	extraSources = "steps/extra-distfiles"          // their distfiles, one name a line
+	bootable     = "steps/improve/make_bootable.sh" // wrapped so that its /init enters extra roots
+	handoff      = "steps/extra-handoff.sh"
+	extraRunner  = "steps/extra-roots.sh"  // runs the extra roots
+	extraSources = "steps/extra-distfiles" // their distfiles, one name a line
 )
 
 // Provides reports whether a step's script comes from the overlay, so that a tree need not have it. What wraps a script of
@@ -54,7 +56,7 @@ func Provides(s steps.Step) bool {
 	if s.Kind == steps.KindBuild {
 		name = path.Join(steps.MainRoot, s.Name)
 	}
-	if slices.Contains([]string{linuxJump, diskJump, setupRepo, checksums, after, cleaner}, name) {
+	if slices.Contains([]string{linuxJump, diskJump, setupRepo, checksums, after, cleaner, bootable}, name) {
 		return false
 	}
 	_, err := fs.Stat(files, path.Join("tree", name))
@@ -124,6 +126,7 @@ func Apply(in Input) (Result, error) {
 		{in.Panic > 0 && (in.Payload || in.Agent || in.DoneEvent), a.fiwixPanic},
 		{len(in.Keys) > 0, a.configurator},
 		{len(in.Extra) > 0 && !in.Agent, a.extraRoots},
+		{!in.Agent && (in.Payload || in.DoneEvent || len(in.Extra) > 0), a.handoff},
 		{len(in.Keep) > 0, a.keepSources},
 		{in.DoneEvent, func() error { return a.embedded("steps/after/999999999-kindling-done.sh") }},
 	} {
