@@ -57,8 +57,8 @@ lint: $(TOOLS)/golangci-lint
 	gcc -std=c89 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only $$(git ls-files '*.c')
 	reuse lint --quiet
 
-bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: test-deps
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
 
 SOAK_KILLS := 50
 SOAK_SEED := 1
