@@ -112,6 +112,7 @@ type run struct {
 	mirrors []served
 	notes   []string
 	started time.Time
+	stage0  *stage0Boot            // the disk of --stage0-image; nil: none
 	from    *checkpoint.Checkpoint // nil: from the beginning
 	source  *rundir.Dir            // the run that has it
 	sockets string                 // folder for QEMU's sockets, made when one is needed

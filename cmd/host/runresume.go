@@ -21,6 +21,7 @@ import (
 	"kindling/host/report"
 	"kindling/host/resume"
 	"kindling/host/rundir"
+	"kindling/host/stage0"
 	"kindling/host/watch"
 )
 
@@ -76,12 +77,17 @@ func (r *run) origin() (resume.Machine, error) {
 	for _, m := range r.mirrors {
 		doc.Mirrors = append(doc.Mirrors, m.dir)
 	}
+	if r.stage0 != nil {
+		doc.AgentOff, doc.Demo, doc.KernelArch = r.stage0.handoff != stage0.HandoffAgent, r.stage0.demo, r.stage0.arch
+	}
 	if doc.Demo {
 		var err error
 		if doc.Cache, err = cacheDir(r.cmd.Cache); err != nil {
 			return doc, err
 		}
-		doc.KernelArch = r.cmd.kernelArch()
+		if doc.KernelArch == "" {
+			doc.KernelArch = r.cmd.kernelArch()
+		}
 	}
 	return doc, nil
 }

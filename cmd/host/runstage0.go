@@ -6,7 +6,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
@@ -19,11 +18,9 @@ import (
 	"strconv"
 	"strings"
 
-	"kindling/host/debian"
 	"kindling/host/diskimage"
-	"kindling/host/initramfs"
 	"kindling/host/qemu"
-	"kindling/host/report"
+	"kindling/host/resume"
 	"kindling/host/stage0"
 	"kindling/host/tree"
 	"kindling/host/watch"
@@ -53,21 +50,21 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, usageError("--stage0-image: %s", err)
 	}
-	handoff, err := stage0.Check(guest)
-	boot := stage0Boot{handoff: handoff}
-	if err == nil {
-		err = boot.read(guest)
+	boot := &stage0Boot{}
+	if boot.handoff, err = stage0.Check(guest); err == nil {
+		err = r.readStage0(ctx, image, guest, boot)
 	}
 	if err = errors.Join(err, guest.Close()); err != nil {
 		return machine{}, usageError("--stage0-image %s: %s", image, err)
 	}
+	r.stage0 = boot
 	disk := qemu.Drive{Path: filepath.Join(r.dir.Disks(), "stage0.qcow2"), Format: qemu.FormatQCOW2, Interface: qemu.InterfaceIDE}
 	if names := r.cmd.Extra.Names(); len(names) == 0 && !r.cmd.Stage0Copy {
-		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", imageFormat(boot.header), "-b", image, disk.Path)
+		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", boot.format, "-b", image, disk.Path)
 	} else {
 		disk.Path, disk.Format = filepath.Join(r.dir.Disks(), "stage0.img"), qemu.FormatRaw
-		if err = qemuImg(ctx, "convert", "-f", imageFormat(boot.header), "-O", "raw", image, disk.Path); err == nil && len(names) > 0 {
-			err = r.request(ctx, disk.Path, handoff)
+		if err = qemuImg(ctx, "convert", "-f", boot.format, "-O", "raw", image, disk.Path); err == nil && len(names) > 0 {
+			err = r.request(ctx, disk.Path, boot.handoff)
 		}
 	}
 	if err != nil {
@@ -79,35 +76,70 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 
 // stage0Boot is what is known of a disk that is to be booted.
 type stage0Boot struct {
-	handoff stage0.Handoff
-	header  []byte // the first bytes of the image
-	itself  bool   // GRUB is on it
-	kernel  []byte // /boot/vmlinuz, nil without one
-	agent   []byte // its /init, if that is the agent
+	handoff  stage0.Handoff
+	format   string // of the image, as QEMU names it
+	itself   bool   // GRUB is on it, and boots it
+	kit      kit    // otherwise: its own kernel, and for the agent an initramfs
+	partUUID string
+	demo     bool   // the kernel is that of the embedded default
+	arch     string // and its architecture, as Debian names it
 }
 
-func (b *stage0Boot) read(guest *diskimage.Image) (err error) {
-	const largest = 64 << 20
-	b.header = guest.Header()
+// readStage0 finds out how the disk boots: by itself, or with a kernel, for which the agent needs an initramfs.
+func (r *run) readStage0(ctx context.Context, image string, guest *diskimage.Image, b *stage0Boot) (err error) {
+	b.format, b.partUUID = string(qemu.FormatRaw), guest.Partition.PartUUID()
+	if bytes.HasPrefix(guest.Header(), []byte("QFI\xfb")) {
+		b.format = string(qemu.FormatQCOW2)
+	}
 	if b.itself, err = guest.BootsGRUB(); err != nil || b.itself {
 		return err
 	}
-	if b.kernel, err = guest.ReadFile("boot/vmlinuz", largest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	disk := &resume.Disk{Image: guest, Path: image}
+	kernel, err := disk.Kernel()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	b.agent, err = nil, nil
+	given := r.cmd.Boot.Kernel
 	if b.handoff == stage0.HandoffAgent {
-		b.agent, err = guest.ReadFile("kindling/init", largest) // it is there from the agent's first second on
+		was := resume.Machine{}
+		if b.demo = kernel == nil && given == ""; b.demo {
+			if was, err = r.demoOf(disk); err != nil {
+				return err
+			}
+			b.arch = was.KernelArch
+		}
+		b.kit, err = resumeKit(ctx, r.dir.Disks(), was, disk, given)
+		return err
 	}
-	return err
+	switch {
+	case given != "":
+		b.kit.kernel = given
+	case kernel == nil:
+		return errors.New("it has neither GRUB nor /boot/vmlinuz: name a kernel with --kernel")
+	default:
+		b.kit.kernel = filepath.Join(r.dir.Disks(), "stage0-vmlinuz")
+		return os.WriteFile(b.kit.kernel, kernel, 0o644)
+	}
+	return nil
 }
 
-// imageFormat is QEMU's name of an image's format.
-func imageFormat(header []byte) string {
-	if bytes.HasPrefix(header, []byte("QFI\xfb")) {
-		return string(qemu.FormatQCOW2)
+// demoOf says which of the embedded default's kernels runs the agent of a disk.
+func (r *run) demoOf(disk *resume.Disk) (resume.Machine, error) {
+	m := resume.Machine{Demo: true, KernelArch: "i386"}
+	agent, err := disk.Agent()
+	if err != nil {
+		return m, err
 	}
-	return string(qemu.FormatRaw)
+	program, err := elf.NewFile(bytes.NewReader(agent))
+	if err != nil {
+		return m, fmt.Errorf("its agent: %w", err)
+	}
+	if program.Machine == elf.EM_X86_64 {
+		m.KernelArch = "amd64"
+	}
+	r.notes = append(r.notes, "the image has no kernel: booting Debian's")
+	m.Cache, err = cacheDir(r.cmd.Cache)
+	return m, err
 }
 
 // qemuImg runs qemu-img.
@@ -214,9 +246,8 @@ func (r *run) stage0Distfile(name, sum string) ([]byte, error) {
 	return data, nil
 }
 
-// stage0Machine is a machine with that disk. It boots by itself if GRUB is on the disk; otherwise with a kernel: that of
-// the disk, or for the agent, which brings an initramfs with modules, the embedded default's.
-func (r *run) stage0Machine(ctx context.Context, disk qemu.Drive, boot stage0Boot) (machine, error) {
+// stage0Machine is a machine with that disk.
+func (r *run) stage0Machine(ctx context.Context, disk qemu.Drive, boot *stage0Boot) (machine, error) {
 	accel, err := r.accel(ctx)
 	if err != nil {
 		return machine{}, err
@@ -224,101 +255,32 @@ func (r *run) stage0Machine(ctx context.Context, disk qemu.Drive, boot stage0Boo
 	o := qemu.Options{
 		Binary: r.cmd.Boot.QemuCmd, MemoryMiB: int(r.cmd.Boot.QemuRAM), Cores: int(r.cmd.Boot.Cores), Accel: accel, CPU: r.cmd.CPU,
 		Machine: machineType + ",graphics=off", NIC: &qemu.NIC{Model: "e1000"}, Drives: []qemu.Drive{disk},
+		Kernel: boot.kit.kernel, Initrd: boot.kit.initramfs,
 	}
-	if !boot.itself {
-		if err := r.stage0Kernel(ctx, boot, &o); err != nil {
-			return machine{}, err
-		}
+	if o.Append, err = r.stage0Cmdline(ctx, boot); err != nil {
+		return machine{}, err
 	}
 	m, err := r.virtual(ctx, o)
 	m.watch = watch.DefaultOptions(accel == qemu.AccelTCG)
-	if info, err := os.Stat(disk.Path); err == nil {
-		m.media = append(m.media, report.Medium{Name: "stage0", Path: r.dir.Rel(disk.Path), Size: info.Size()})
-	}
+	m.media = r.drives(o)
 	return m, err
 }
 
-// stage0Kernel gives the machine a kernel.
-func (r *run) stage0Kernel(ctx context.Context, boot stage0Boot, o *qemu.Options) (err error) {
-	line := qemu.Cmdline{Args: []string{"console=ttyS0"}}
+// stage0Cmdline is the kernel's command line, "" if the disk boots by itself.
+func (r *run) stage0Cmdline(ctx context.Context, boot *stage0Boot) (string, error) {
 	switch {
-	case r.cmd.Boot.Kernel != "":
-		o.Kernel = r.cmd.Boot.Kernel
-	case boot.kernel != nil:
-		o.Kernel = filepath.Join(r.dir.Disks(), "vmlinuz")
-		err = os.WriteFile(o.Kernel, boot.kernel, 0o644)
-	case boot.agent == nil:
-		err = usageError("the image has neither GRUB nor /boot/vmlinuz: name a kernel with --kernel")
+	case boot.itself:
+		return "", nil
+	case boot.handoff != stage0.HandoffAgent:
+		return qemu.Cmdline{Root: "/dev/sda1", Args: []string{"console=ttyS0", "init=/init", "rw"}}.Render()
 	}
-	if err != nil {
-		return err
-	}
-	if boot.agent == nil {
-		line.Root = "/dev/sda1"
-		line.Args = append(line.Args, "init=/init", "rw")
-		o.Append, err = line.Render()
-		return err
-	}
-	layers := []initramfs.Layer{initramfs.Files(append(initramfs.EarlyDevices(), initramfs.Regular("init", 0o755, boot.agent))...)}
-	if o.Kernel == "" {
-		var modules []initramfs.File
-		if o.Kernel, modules, err = r.debianKernel(ctx, boot.agent); err != nil {
-			return err
-		}
-		layers = append(layers, initramfs.Files(modules...))
-		r.notes = append(r.notes, "the image has no kernel: booting Debian's")
-	}
-	o.Initrd = filepath.Join(r.dir.Disks(), "stage0.cpio")
-	if _, err := initramfs.Create(ctx, o.Initrd, layers...); err != nil {
-		return err
-	}
-	seed := make([]byte, seedSize)
-	if _, err := rand.Read(seed); err != nil {
-		return err
-	}
-	line.Args = append(line.Args, "kindling.resume", "kindling.seed="+hex.EncodeToString(seed))
+	line := resume.Cmdline{PartUUID: boot.partUUID, Args: []string{"console=ttyS0", "no_timer_check", "kindling.seed=" + seedHex()}}
 	if r.cmd.Distfiles != "" {
 		server, err := r.serve(ctx, r.cmd.Distfiles)
 		if err != nil {
-			return usageError("%s", err)
+			return "", usageError("%s", err)
 		}
-		line.Args = append(line.Args, "kindling.mirrors=http://10.0.2.2:"+strconv.Itoa(server.Port()))
+		line.Mirrors = append(line.Mirrors, "http://10.0.2.2:"+strconv.Itoa(server.Port()))
 	}
-	o.Append, err = line.Render()
-	return err
-}
-
-// debianKernel is the embedded default's kernel for an agent, and the modules that it needs.
-func (r *run) debianKernel(ctx context.Context, agent []byte) (string, []initramfs.File, error) {
-	program, err := elf.NewFile(bytes.NewReader(agent))
-	if err != nil {
-		return "", nil, usageError("the image's /init: %s", err)
-	}
-	arch := "i386"
-	if program.Machine == elf.EM_X86_64 {
-		arch = "amd64"
-	}
-	dir, err := cacheDir(r.cmd.Cache)
-	if err != nil {
-		return "", nil, err
-	}
-	cache, err := debian.Open(dir)
-	if err != nil {
-		return "", nil, err
-	}
-	kernel, err := cache.Kernel(ctx, arch, r.say)
-	if err != nil {
-		return "", nil, err
-	}
-	modules, err := kernel.Modules(append(debian.DefaultModules(), debian.StorageModules()...))
-	if err != nil {
-		return "", nil, err
-	}
-	files := []initramfs.File{
-		initramfs.Regular(modules.DepPath(), 0o644, modules.Dep), initramfs.Regular(modules.LoadPath(), 0o644, modules.Load),
-	}
-	for _, m := range modules.Modules {
-		files = append(files, initramfs.HostFile(m.Path, 0o644, m.Source))
-	}
-	return kernel.Image, files, nil
+	return line.Render()
 }

@@ -36,7 +36,7 @@ func TestStage0Refused(t *testing.T) {
 		{"no image", []string{"--stage0-image", marked + "x", "--qemu"}, "no such file"},
 		{"no filesystem", []string{"--stage0-image", blank, "--qemu"}, "no filesystem of a bootstrap"},
 		{"no marker", []string{"--stage0-image", plain, "--qemu", "--extra-build", "spark"}, "its /init does not enter extra roots"},
-		{"unknown root", []string{"--stage0-image", marked, "--qemu", "--extra-build", "gone"}, "the tree has no steps-gone"},
+		{"unknown root", []string{"--stage0-image", marked, "--qemu", "--kernel", plain, "--extra-build", "gone"}, "the tree has no steps-gone"},
 		{"no kernel", []string{"--stage0-image", marked, "--qemu"}, "neither GRUB nor /boot/vmlinuz"},
 	} {
 		image, err := os.ReadFile(plain)
