@@ -22,6 +22,7 @@ import (
 // How long an outage of the network or of its servers may last before a download fails, and the pauses between two
 // rounds of trying: each twice as long as the one before.
 const (
+	progressEvery = time.Second // between two words to the host about one download
 	fetchPatience = 10 * time.Minute
 	firstPause    = 2 * time.Second
 	maxPause      = 30 * time.Second
@@ -81,7 +82,7 @@ func (j *job) download(ctx context.Context, src steps.Source, path string, pause
 		_, offline := j.awaitNetwork(ctx)
 		err := offline
 		if err == nil {
-			err = httpget.Download(ctx, urls, path, src.SHA256, httpget.DownloadOptions{Secure: j.curl})
+			err = httpget.Download(ctx, urls, path, src.SHA256, httpget.DownloadOptions{Secure: j.curl, Progress: j.downloading(src.Name, progressEvery)})
 		}
 		switch {
 		case err == nil:
@@ -100,6 +101,18 @@ func (j *job) download(ctx context.Context, src steps.Source, path string, pause
 			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
+	}
+}
+
+// downloading tells the host now and then how far a download of known size is.
+func (j *job) downloading(name string, every time.Duration) func(string, int64, int64) {
+	told := time.Now()
+	return func(_ string, done, total int64) {
+		if done >= total || time.Since(told) < every {
+			return
+		}
+		told = time.Now()
+		j.agent.port.Send(event.Event{Kind: event.KindNet, Step: j.step.ID(), Name: name, Status: event.StatusStart, Done: done, Total: total})
 	}
 }
 

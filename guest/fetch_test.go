@@ -4,6 +4,7 @@
 package guest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/internal/event"
 	"kindling/internal/httpget"
 	"kindling/netcfg"
 	"kindling/steps"
@@ -90,6 +92,50 @@ func TestDownload(t *testing.T) {
 					t.Fatalf("log %q, want %q in this order", log.String(), tt.log)
 				}
 				rest = after
+			}
+		})
+	}
+}
+
+// The host hears how far a download is: not more often than it can use, nothing of one without a size, and nothing of the
+// last byte, which is the download's own event.
+func TestDownloading(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		every time.Duration
+		calls [][2]int64
+		want  []int64
+	}{
+		{"each", 0, [][2]int64{{1, 9}, {5, 9}, {9, 9}}, []int64{1, 5}},
+		{"no size", 0, [][2]int64{{1, -1}, {5, -1}}, nil},
+		{"too soon", time.Hour, [][2]int64{{1, 9}, {5, 9}}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			j, _ := networkJob(t, "", &fakeNetwork{})
+			f := j.downloading("x.tar", tt.every)
+			for _, c := range tt.calls {
+				f("http://mirror/x.tar", c[0], c[1])
+			}
+			var out bytes.Buffer
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			done := make(chan struct{})
+			go func() { defer close(done); j.agent.port.Run(ctx, &out, nil) }()
+			if err := j.agent.port.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			<-done
+			var got []int64
+			for line := range bytes.Lines(out.Bytes()) {
+				e, err := event.Decode(bytes.TrimRight(line, "\n"))
+				if err != nil || e.Kind != event.KindNet || e.Name != "x.tar" || e.Status != event.StatusStart {
+					t.Fatalf("event %q: %v", line, err)
+				}
+				got = append(got, e.Done)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
