@@ -35,7 +35,7 @@ type exitStatus struct {
 func exitStatuses() []exitStatus {
 	return []exitStatus{
 		{statusOK, "success: the guest's final event said so"},
-		{statusInternal, "Kindling itself failed"},
+		{statusInternal, "Kindling itself failed, or the run folder's disk is full"},
 		{statusUsage, "usage, or input that cannot be used"},
 		{statusNotReady, "doctor: this host lacks something that the embedded default needs"},
 		{statusOther, "export: the packages are not those of the list"},
