@@ -46,6 +46,10 @@ cut() {
     echo "CUT $1"
     sleep 100
 }
+pack() {
+    tar -C "$1" --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 -cf "$2" .
+    bzip2 --best "$2"
+}
 build() {
     local pkg=$1 revision archive tar=tar bzip2=bzip2
     arm "${pkg}"
@@ -56,10 +60,7 @@ build() {
     . "./$2"
     src_install
     case "${pkg}" in plain-*) head -c 777 /dev/zero > "${archive}"; cut packing; rm "${archive}" ;; esac
-    tar -C "${DESTDIR}" --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 -cf "${archive}" .
-    bzip2 --best "${archive}"
-    touch /steps/SHA256SUMS.pkgs
-    grep -q "${archive##*/}.bz2" /steps/SHA256SUMS.pkgs || (cd /external/repo; sha256sum "${archive##*/}.bz2" >> /steps/SHA256SUMS.pkgs)
+    pack "${DESTDIR}" "${archive}"
     case "${pkg}" in
         tar-*) cp /usr/bin/tar /tmp/tar; rm /usr/bin/tar; tar=/tmp/tar; cut "${pkg}" ;;
         bash-*) rm /usr/bin/bash; cut "${pkg}" ;;
@@ -80,7 +81,16 @@ uninstall() {
 // killTree is a small tree with every step that is dangerous to cut, and as many harmless ones as are asked for.
 func killTree(fillers int) map[string]string {
 	manifest := []string{"build: bash-debian", "build: bash-debian", "jump: linux", "improve: populate_device_nodes", "jump: move_disk", "improve: setup_repo"}
-	files := step("mkdir -p /external/repo\n")
+	files := step(`mkdir -p /external/repo
+: > /steps/SHA256SUMS.pkgs
+for name in bash tar bzip2; do
+    rm -rf /tmp/sums; mkdir -p /tmp/sums/usr/bin
+    cp "$(command -v ${name})" /tmp/sums/usr/bin/
+    rm -f "/tmp/${name}-9.0_0.tar.bz2"
+    pack /tmp/sums "/tmp/${name}-9.0_0.tar"
+    (cd /tmp; sha256sum "${name}-9.0_0.tar.bz2") >> /steps/SHA256SUMS.pkgs
+done
+`)
 	files["steps/helpers.sh"] = killHelpers
 	add := func(pkg, install string) {
 		manifest = append(manifest, "build: "+pkg)
@@ -113,6 +123,7 @@ type killing struct {
 	kills  int
 	after  int64 // writes until the next cut, once the machine is on the disk; 0: none
 	where  []string
+	cause  string // of the cut that comes, or came, in this life
 }
 
 // newKilling prepares a run; more is added to the kernel command line.
@@ -180,12 +191,12 @@ func (k *killing) look() {
 	k.seen = len(data)
 	if _, name, found := strings.Cut(text, `"text":"CUT `); found {
 		name, _, _ = strings.Cut(name, `"`)
-		k.where = append(k.where, "in "+name)
+		k.cause = "in " + name
 		k.disk.Cut()
 		return
 	}
 	if strings.Contains(text, `"name":"linux-disk"`) && k.after > 0 {
-		k.where = append(k.where, fmt.Sprintf("after %d writes", k.after))
+		k.cause = fmt.Sprintf("after %d writes", k.after)
 		k.disk.CutAfter(k.after)
 		k.after = 0
 	}
@@ -305,7 +316,8 @@ func (k *killing) run(random *rand.Rand, want int, perStep int64) {
 			return
 		}
 		k.kills++
-		if status != 15 || !strings.Contains(said, "signal killed") || len(k.where) < k.kills {
+		k.where, k.cause = append(k.where, k.cause), ""
+		if status != 15 || !strings.Contains(said, "signal killed") || k.where[k.kills-1] == "" {
 			k.t.Fatalf("life %d, kills %q: status %d: %s\n%s", k.kills, k.where, status, said, tail(readFile(k.t, filepath.Join(k.folder, "console.log")), 60))
 		}
 		d := openRun(k.t, k.image())
