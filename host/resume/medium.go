@@ -165,6 +165,7 @@ func addFile(archive *tar.Writer, name, path string) error {
 func withTable(boot []byte, length int64, id uint32) []byte {
 	sector := bytes.Clone(boot)
 	binary.LittleEndian.PutUint32(sector[440:], id)
+	clear(sector[446:510]) // boot.img has code for floppy disks there, and GRUB takes no table with that in it
 	entry := sector[446:462]
 	copy(entry, []byte{0x80, 0xfe, 0xff, 0xff, 0xda, 0xfe, 0xff, 0xff}) // active; 0xda: data without a filesystem
 	binary.LittleEndian.PutUint32(entry[8:], mediumStart/mediumSector)

@@ -47,6 +47,9 @@ func TestMedium(t *testing.T) {
 	if first[510] != 0x55 || first[511] != 0xaa || first[446] != 0x80 || id == 0 || int64(binary.LittleEndian.Uint32(first[458:]))*512 != int64(len(first)-mediumStart) {
 		t.Errorf("first sector: % x", first[440:512])
 	}
+	if rest := first[462:510]; !bytes.Equal(rest, make([]byte, len(rest))) {
+		t.Errorf("behind the one entry: % x", rest)
+	}
 	got := make(map[string]int64)
 	archive := tar.NewReader(bytes.NewReader(first[mediumStart:]))
 	for {
