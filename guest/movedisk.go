@@ -276,10 +276,11 @@ func writeTable(target disk.Name, sectors uint64) (err error) {
 	return nil
 }
 
-// rootOptions are how the root on a disk is mounted. Without delayed allocation, and with ext4's ordered data, what a
-// loss of power leaves is what some moment before it had: when a program is seen to be gone, the package that was packed
-// before it was removed is there in full. With it a step that replaces bash could leave neither.
-const rootOptions = "nodelalloc"
+// rootOptions are how the root on a disk is mounted. With ext4's ordered data, without delayed allocation, and without
+// extents that count as unwritten until their data is there (Linux' default from 5.6 on), what a loss of power leaves is
+// what some moment before it had: when a program is seen to be gone, the package that was packed before it was removed is
+// there in full. Otherwise a step that replaces bash could leave neither.
+const rootOptions = "nodelalloc,dioread_lock"
 
 // orderWrites makes rootOptions the default of the filesystem, for boots on which the kernel mounts it.
 func (j *job) orderWrites(ctx context.Context, part disk.Name) error {
@@ -288,7 +289,7 @@ func (j *job) orderWrites(ctx context.Context, part disk.Name) error {
 		j.agent.note("%v: a loss of power while bash, tar or bzip2 are replaced may leave a system without them", err)
 		return nil
 	}
-	return j.run(ctx, tune2fs, "tune2fs", "-o", rootOptions, part.Path())
+	return j.run(ctx, tune2fs, "tune2fs", "-o", "nodelalloc", "-E", "mount_opts=dioread_lock", part.Path())
 }
 
 // mountNewRoot mounts the partition and moves what is in it to external/.

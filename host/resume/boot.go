@@ -18,13 +18,15 @@ type Cmdline struct {
 	Args     []string // in front: consoles, a seed
 }
 
-// Render gives the line. nodelalloc keeps the order of what a step does across a loss of power: a file that was written
-// before another one was removed is there when that one is gone.
+// rootFlags keep the order of what a step does across a loss of power; package guest has the same.
+const rootFlags = "nodelalloc,dioread_lock"
+
+// Render gives the line.
 func (c Cmdline) Render() (string, error) {
 	line := qemu.Cmdline{Args: append([]string(nil), c.Args...)}
 	if c.PartUUID != "" {
 		line.Root = "PARTUUID=" + c.PartUUID
-		line.Args = append(line.Args, "rw", "rootflags=nodelalloc", "init=/"+agentFile)
+		line.Args = append(line.Args, "rw", "rootflags="+rootFlags, "init=/"+agentFile)
 	}
 	if len(c.Mirrors) > 0 {
 		line.Args = append(line.Args, "kindling.mirrors="+strings.Join(c.Mirrors, ","))

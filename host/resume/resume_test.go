@@ -148,7 +148,7 @@ func TestCmdline(t *testing.T) {
 		want string
 	}{
 		{Cmdline{PartUUID: "0badcafe-01", Mirrors: []string{"http://10.0.2.2:1", "http://10.0.2.2:2"}, Args: []string{"console=ttyS0"}},
-			"root=PARTUUID=0badcafe-01 panic=1 console=ttyS0 rw rootflags=nodelalloc init=/kindling/init " +
+			"root=PARTUUID=0badcafe-01 panic=1 console=ttyS0 rw rootflags=nodelalloc,dioread_lock init=/kindling/init " +
 				"kindling.mirrors=http://10.0.2.2:1,http://10.0.2.2:2 kindling.resume rootwait"},
 		{Cmdline{}, "panic=1 kindling.resume"},
 	} {
