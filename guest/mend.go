@@ -19,6 +19,9 @@ import (
 // beforeDir holds, for the build that is under way, what was in the package repository before it.
 const beforeDir = home + "/before"
 
+// keepDir has second names of the programs that the build may be about to replace.
+const keepDir = beforeDir + "/keep"
+
 // wasBegun reports whether an earlier life began the step and did not end it well.
 func (a *agent) wasBegun(s steps.Step) bool {
 	return a.state.Started == s.ID() || a.state.Failed == s.ID()
@@ -43,6 +46,9 @@ func (a *agent) remember(s steps.Step) error {
 	}
 	if err := os.MkdirAll(beforeDir, 0o755); err != nil {
 		return err
+	}
+	if err := repair.Keep("/", keepDir); err != nil {
+		return fmt.Errorf("keep the programs that a build needs: %w", err)
 	}
 	return writeFile(path, names)
 }
@@ -81,7 +87,14 @@ func (a *agent) mendBuild(s steps.Step) (bool, error) {
 		Root: "/", Package: s.Name, Steps: a.planOf(s).Root, Repo: repoOf(s), Before: before,
 		Unchecked: config.Get("UPDATE_CHECKSUMS") == "True", Say: a.note,
 	}.Repair()
-	return outcome == repair.Finished, err
+	if err != nil || outcome == repair.Finished {
+		return err == nil, err
+	}
+	restored, err := repair.Restore("/", keepDir)
+	for _, name := range restored {
+		a.note("/%s is back, as it was before the build", name)
+	}
+	return false, err
 }
 
 // repoOf is the package repository that a step's root has, below the root of the filesystem.
