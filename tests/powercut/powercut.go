@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // Package powercut is a disk for tests that loses what was not flushed when its power goes: an NBD server for QEMU
-// (NetworkBlockDevice, doc/proto.md) with a volatile write cache. At a cut every sector that was written since the last
-// flush has, by chance, its old content or any of those that were written since, as a real disk may leave it; the
-// machine that uses the disk is killed.
+// (NetworkBlockDevice, doc/proto.md) with a volatile write cache. At a cut every physical sector that was written since
+// the last flush has, by chance, its old content or any of those that were written since, as a real disk may leave it;
+// the machine that uses the disk is killed. Physical sectors have 4 KiB and are never torn, as those of disks that are
+// sold today.
 //
 // It is for tests only, serves one machine at a time, and trusts its peer no further than not to end the test program.
 package powercut
@@ -33,7 +34,7 @@ type Disk struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	file   *os.File
-	dirty  map[int64][][]byte // by sector: what was written since the last flush, oldest first
+	dirty  map[int64][][]byte // by physical sector: its contents since the last flush, oldest first
 	peer   int                // process of the machine that uses it, 0 for none
 	conn   net.Conn
 	dead   bool // the power is off until the next machine comes
@@ -43,7 +44,10 @@ type Disk struct {
 	err    error
 }
 
-const sectorSize = 512
+const (
+	sectorSize   = 512
+	physicalSize = 4096
+)
 
 // Serve serves the image at path on a unix socket. The image need not exist before a machine comes. The same seed and
 // the same writes give the same loss.
@@ -110,7 +114,6 @@ func (d *Disk) cut() {
 		return
 	}
 	d.dead, d.left = true, 0
-	d.note(syscall.Kill(d.peer, syscall.SIGKILL))
 	sectors := make([]int64, 0, len(d.dirty))
 	for s := range d.dirty {
 		sectors = append(sectors, s)
@@ -123,11 +126,12 @@ func (d *Disk) cut() {
 			d.lost++
 		}
 		if n > 0 {
-			_, err := d.file.WriteAt(versions[n-1], s*sectorSize)
+			_, err := d.file.WriteAt(versions[n-1], s*physicalSize)
 			d.note(err)
 		}
 	}
 	clear(d.dirty)
+	d.note(syscall.Kill(d.peer, syscall.SIGKILL)) // last: whoever waits for the machine's end finds the disk at rest
 	_ = d.conn.Close()
 }
 
@@ -317,32 +321,37 @@ func (d *Disk) read(data []byte, offset int64) error {
 		return err
 	}
 	for i := int64(0); i < int64(len(data)); i += sectorSize {
-		if versions := d.dirty[(offset+i)/sectorSize]; len(versions) > 0 {
-			copy(data[i:], versions[len(versions)-1])
+		at := offset + i
+		if versions := d.dirty[at/physicalSize]; len(versions) > 0 {
+			copy(data[i:i+sectorSize], versions[len(versions)-1][at%physicalSize:])
 		}
 	}
 	return nil
 }
 
-// write takes data into the cache; forced data goes to the disk itself, past older versions in the cache.
+// write takes data into the cache; forced data goes to the disk itself.
 func (d *Disk) write(data []byte, offset int64, force bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
 		return io.EOF
 	}
-	for i := int64(0); i < int64(len(data)); i += sectorSize {
-		s := (offset + i) / sectorSize
-		if force {
-			delete(d.dirty, s)
-			continue
-		}
-		d.dirty[s] = append(d.dirty[s], data[i:i+sectorSize])
-	}
-	if force {
-		if _, err := d.file.WriteAt(data, offset); err != nil {
+	for rest, at := data, offset; len(rest) > 0; {
+		s, inside := at/physicalSize, at%physicalSize
+		n := min(int64(len(rest)), physicalSize-inside)
+		content, err := d.content(s)
+		if err != nil {
 			return err
 		}
+		copy(content[inside:], rest[:n])
+		d.dirty[s] = append(d.dirty[s], content)
+		if force {
+			if _, err := d.file.WriteAt(content, s*physicalSize); err != nil {
+				return err
+			}
+			delete(d.dirty, s)
+		}
+		rest, at = rest[n:], at+n
 	}
 	d.writes++
 	if d.left > 0 {
@@ -354,13 +363,23 @@ func (d *Disk) write(data []byte, offset int64, force bool) error {
 	return nil
 }
 
+// content is a copy of what a physical sector has now.
+func (d *Disk) content(s int64) ([]byte, error) {
+	if versions := d.dirty[s]; len(versions) > 0 {
+		return slices.Clone(versions[len(versions)-1]), nil
+	}
+	content := make([]byte, physicalSize)
+	_, err := d.file.ReadAt(content, s*physicalSize)
+	return content, err
+}
+
 // flush makes everything in the cache last.
 func (d *Disk) flush() {
 	if d.dead {
 		return
 	}
 	for s, versions := range d.dirty {
-		_, err := d.file.WriteAt(versions[len(versions)-1], s*sectorSize)
+		_, err := d.file.WriteAt(versions[len(versions)-1], s*physicalSize)
 		d.note(err)
 	}
 	clear(d.dirty)

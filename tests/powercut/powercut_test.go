@@ -45,7 +45,7 @@ func TestDisk(t *testing.T) {
 		}
 		seen := make(map[byte]int)
 		for i := 0; i < 64<<10; i += sectorSize {
-			if data[i] != data[i+sectorSize-1] {
+			if first := i / physicalSize * physicalSize; data[i] != data[i+sectorSize-1] || want == "cut" && data[i] != data[first] {
 				t.Errorf("%s: a torn sector at %d", want, i)
 			}
 			seen[data[i]]++
@@ -65,7 +65,7 @@ func TestDisk(t *testing.T) {
 		t.Error("the machine outlives the cut")
 	}
 	seen := sectors("cut")
-	if seen[1] == 0 || seen[3] == 0 || seen[4] == 0 || seen[5] == 0 || seen[2] != 0 || d.Lost() < 64 || d.Lost() > 127 {
+	if seen[1] == 0 || seen[3] == 0 || seen[4] == 0 || seen[5] == 0 || seen[2] != 0 || d.Lost() < 8 || d.Lost() > 16 {
 		t.Errorf("cut: %v, %d sectors lost", seen, d.Lost())
 	}
 	// Forced writes need no flush.
