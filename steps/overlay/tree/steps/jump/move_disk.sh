@@ -104,7 +104,8 @@ kindling_look() {
 
 # kindling_pick decides which whole disk to move to: DISK if it is free. A DISK with a payload cannot be meant: kernels
 # name disks in the order in which their drivers are ready. Then it is the disk that the machine was booted from, or the
-# blank one, if there is exactly one. The choice is in kindling_target, what is wrong in kindling_text.
+# blank one, if there is exactly one. The choice is in kindling_target, what is wrong in kindling_text, and whether DISK
+# has a payload in kindling_payload.
 kindling_pick() {
     local name wrong="it is not there: attach it" payload='' boot='' blank=''
     for name in /dev/[shvx]*d[a-z]* /dev/nvme*n* /dev/mmcblk*; do
@@ -128,6 +129,7 @@ kindling_pick() {
         esac
     done
     kindling_text=${wrong}
+    kindling_payload=${payload}
     # Two names have a space between them, and none is taken.
     kindling_target=${boot# }
     [ -n "${boot}" ] || kindling_target=${blank# }
@@ -163,10 +165,10 @@ kindling_guard() {
         ! kindling_run "${DISK}" || return 1
         return 0
     fi
-    # A disk that is still to show up may be the right one.
+    # In the place of the payload's disk, one that is still to show up may be the right one.
     while ! kindling_pick; do
         tries=$((tries + 1))
-        [ "${tries}" -lt 10 ] || return 1
+        [ -n "${kindling_payload}" ] && [ "${tries}" -lt 10 ] || return 1
         sleep 1
     done
     DISK=${kindling_target}
