@@ -24,7 +24,7 @@ FUZZTIME := 10s
 ARGS :=
 
 RUN_PACKAGES := qemu-system-x86 kmod dpkg
-TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq-base iproute2 cpio reuse e2fsprogs bzip2 bubblewrap procps git mandoc zsh fish grub-common grub-pc-bin curl
+TEST_PACKAGES := $(RUN_PACKAGES) qemu-utils gcc libc6-dev tcc shellcheck dnsmasq-base iproute2 cpio reuse e2fsprogs bzip2 bubblewrap procps git mandoc zsh fish grub-common grub-pc-bin curl chromium
 
 export CI
 
