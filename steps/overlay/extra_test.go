@@ -171,7 +171,7 @@ func TestHandoff(t *testing.T) {
 	g.write("steps/after/999999999-kindling-done.sh", "echo told\n")
 	g.write("external/repo-guix/left_0.tar.bz2", "of a boot that was cut short")
 	g.write("external/repo-lfs-preseeded/x", "stays")
-	for i, want := range []string{"lfs\nguix\nkindling: extra root guix failed\n", "guix\ntold\n", ""} {
+	for i, want := range []string{"lfs\nguix\nkindling: extra root guix: exit 3 failed with exit status 3\n", "guix\ntold\n", ""} {
 		out, err := g.run("steps/extra-handoff.sh", "")
 		if out != want || (err != nil) != (i == 0) {
 			t.Errorf("boot %d: %v\n%s", i+1, err, out)

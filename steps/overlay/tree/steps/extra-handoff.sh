@@ -20,15 +20,34 @@ power_off() {
     while true; do sleep 1; done
 }
 
+# failed STATUS NAME: tells the host as well, where a script tells it of success, and nobody is there to look at it.
+failed() {
+    local name=${2//[\"\\]/}
+    echo "kindling: extra root ${name} failed with exit status $1"
+    if [ "${INTERACTIVE}" != True ] && [ -e /steps/after/999999999-kindling-done.sh ] && [ -c /dev/ttyS1 ]; then
+        stty -F /dev/ttyS1 raw &&
+            printf '{"seq":1,"ms":0,"kind":"done","status":"failed","reason":"step","exit":%d,"name":"extra root %s"}\n' \
+                "$1" "${name:0:200}" > /dev/ttyS1
+    fi
+    power_off 1
+}
+
+# A root's script has a line for each step; this notes the one that runs. What is called or sourced does not inherit it.
+note_steps() {
+    mkdir -p /kindling
+    cat > /kindling/extra-trace << 'EOF'
+unset BASH_ENV
+trap 'echo "${BASH_COMMAND}" > /kindling/extra-step || true' DEBUG
+EOF
+}
+
 ran=
 for root in ${EXTRA_BUILD//,/ }; do
     [ ! -e "/kindling/extra-done/${root}" ] || continue
     ran=1
     rm -rf "/external/repo-${root}" "/steps-${root}"/*/build
-    if ! bash "/steps-${root}/0.sh"; then
-        echo "kindling: extra root ${root} failed"
-        power_off 1
-    fi
+    note_steps
+    BASH_ENV=/kindling/extra-trace bash "/steps-${root}/0.sh" || failed $? "${root}: $(cat /kindling/extra-step)"
     mkdir -p /kindling/extra-done
     sync
     touch "/kindling/extra-done/${root}"
