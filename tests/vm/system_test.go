@@ -5,6 +5,7 @@ package vm
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,12 +15,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/diskimage"
 	"kindling/host/initramfs"
 	"kindling/steps"
+	"kindling/steps/overlay"
 )
 
 // folder reads a folder of files that are laid over an initramfs.
@@ -65,8 +69,8 @@ type guest struct {
 	cmd   *exec.Cmd
 }
 
-// start boots the kernel and the initramfs of a run, with files laid over the initramfs.
-func start(ctx context.Context, t *testing.T, f *finished, files map[string]string, cmdline string, args ...string) *guest {
+// withFiles is the initramfs of a run with files laid over it.
+func withFiles(ctx context.Context, t *testing.T, f *finished, files map[string]string) string {
 	t.Helper()
 	var layer []initramfs.File
 	for name, data := range files {
@@ -92,13 +96,21 @@ func start(ctx context.Context, t *testing.T, f *finished, files map[string]stri
 	if err := initrd.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return initrd.Name()
+}
+
+// start boots the kernel and the initramfs of a run, with files laid over the initramfs.
+func start(ctx context.Context, t *testing.T, f *finished, files map[string]string, cmdline string, args ...string) *guest {
+	t.Helper()
+	initrd := withFiles(ctx, t, f, files)
 	for _, same := range []string{"-kernel", "-m", "-smp"} {
 		args = append(args, same, f.report.Argv[slices.Index(f.report.Argv, same)+1])
 	}
 	g := &guest{t: t, seen: &transcript{}}
 	g.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{"-accel", "tcg", "-nodefaults", "-display", "none",
-		"-no-reboot", "-serial", "stdio", "-initrd", initrd.Name(), "-append", "console=ttyS0 " + cmdline}, args...)...)
+		"-no-reboot", "-serial", "stdio", "-initrd", initrd, "-append", "console=ttyS0 " + cmdline}, args...)...)
 	g.cmd.Stdout, g.cmd.Stderr = g.seen, g.seen
+	var err error
 	if g.input, err = g.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +144,10 @@ func TestSystem(t *testing.T) {
 	for _, name := range []string{"50-sign.sh", "51-upload.sh"} { // they need what is uninstalled, and what is not built
 		files["steps/after/"+name] = ":\n"
 	}
+	bootable := overlaid(t, files["steps/improve/make_bootable.sh"])
+	for _, name := range []string{"steps/improve/make_bootable.sh", "steps/improve/make_bootable-tree.sh"} {
+		files[name] = string(bootable[name].Data)
+	}
 	f := boot(t, "--keep", "--qemu-cmd", twist{files: files, args: "panic=10"}.qemu(t))
 	if f.status != 0 {
 		t.Fatalf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 60))
@@ -141,6 +157,7 @@ func TestSystem(t *testing.T) {
 	f.contains("the system", show, "/init is the agent", "this is the shell script", "linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n",
 		"grub-install /dev/sd", "/swapfile", "/etc/mtab -> /proc/mounts", "nameserver 1.1.1.1", "tinder is gone", "tinder-1.0_0.tar.bz2")
 	t.Run("finished", func(t *testing.T) { finishedSystem(t, f) })
+	t.Run("without the agent", func(t *testing.T) { shellHandoff(t, f, bootable) })
 	t.Run("probe", func(t *testing.T) { sameAsShell(t, f, files) })
 }
 
@@ -202,6 +219,93 @@ func finishedSystem(t *testing.T, f *finished) {
 		"kindling: done", "reboot: Power down")
 	if strings.Contains(seen, "taking over") || strings.Contains(seen, "Attempted to kill init") {
 		t.Errorf("a finished run has gone on, or the kernel lost its init:\n%s", seen)
+	}
+}
+
+// overlaid are the overlay's files for a run without the agent, of a tree with that make_bootable.
+func overlaid(t *testing.T, bootable string) map[string]overlay.File {
+	t.Helper()
+	tree := fstest.MapFS{"steps/improve/make_bootable.sh": {Data: []byte(bootable)}}
+	made, err := overlay.Apply(overlay.Input{Tree: tree, DoneEvent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]overlay.File{}
+	for _, file := range made.Files {
+		files[file.Path] = file
+	}
+	return files
+}
+
+// shellHandoff makes of the disk one that has never had the agent, and boots it with two extra roots, by its shell /init.
+// The first runs once; the second fails, which the host is told, and begins again at the next boot.
+func shellHandoff(t *testing.T, f *finished, files map[string]overlay.File) {
+	image := filepath.Join(f.dir, "disks", "target.img")
+	withoutAgent(t, image, files)
+	roots := t.TempDir()
+	const pack = "src_compile() { echo x > x; }\nsrc_install() { mkdir -p \"${DESTDIR}/etc\"; cp x \"${DESTDIR}/etc/\"; }\n"
+	for name, text := range map[string]string{
+		"steps-camp/manifest":              "build: x-1.0\nimprove: end\n",
+		"steps-camp/x-1.0/pass1.sh":        pack,
+		"steps-camp/improve/end.sh":        "readlink /proc/1/exe >> /proof.camp\nls /external/repo-camp >> /proof.camp\n",
+		"steps-hill/manifest":              "improve: begin\nimprove: fails_once\n",
+		"steps-hill/improve/begin.sh":      "echo begun >> /proof.hill\n",
+		"steps-hill/improve/fails_once.sh": "[ -e /failed ] || { touch /failed; ( exit 7 ); }\n",
+	} {
+		write(t, filepath.Join(roots, name), text)
+	}
+	initrd := withFiles(t.Context(), t, f, map[string]string{"init": stub(t)})
+	script := filepath.Join(t.TempDir(), "qemu-with-initramfs") // Debian's kernel reads no disk without one
+	write(t, script, fmt.Sprintf("#!/bin/bash\nexec qemu-system-x86_64 -initrd %q \"$@\"\n", initrd))
+	if err := os.Chmod(script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	machine := []string{"--qemu", "--qemu-cmd", script, "--kernel", f.report.Argv[slices.Index(f.report.Argv, "-kernel")+1], "--stage0-image"}
+	first := boot(t, append(machine, image, "--extra-root", filepath.Join(roots, "steps-camp"), "--extra-root", filepath.Join(roots, "steps-hill"),
+		"--extra-build", "camp", "--extra-build", "hill")...)
+	const line = "extra root hill: . /steps-hill/improve/fails_once.sh failed with exit status 7"
+	if first.status != 10 || !strings.HasPrefix(first.report.Line, line) {
+		t.Fatalf("the root that fails: status %d: %s\n%s", first.status, first.report.Line, tail(first.file("console.log"), 60))
+	}
+	first.contains("console", first.file("console.log"), "this is the shell script", "x-1.0: installed", line, "reboot: Power down")
+	again := boot(t, append(machine, filepath.Join(first.dir, "disks", "stage0.img"))...)
+	if again.status != 0 {
+		t.Fatalf("the next boot: status %d: %s\n%s", again.status, again.report.Line, tail(again.file("console.log"), 60))
+	}
+	disk, err := diskimage.Open(t.Context(), filepath.Join(again.dir, "disks", "stage0.qcow2"), diskimage.Options{Backing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	for name, want := range map[string]string{"proof.camp": "/usr/bin/bash\nx-1.0_0.tar.bz2\n", "proof.hill": "begun\nbegun\n", "etc/x": "x\n"} {
+		got, err := fs.ReadFile(disk, name)
+		if err != nil || string(got) != want {
+			t.Errorf("/%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+}
+
+// withoutAgent takes the agent and its journal off a disk: the /init is the tree's.
+func withoutAgent(t *testing.T, image string, files map[string]overlay.File) {
+	t.Helper()
+	disk, err := diskimage.Open(t.Context(), image, diskimage.Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	own, err := fs.ReadFile(disk, "kindling/init.tree")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := []diskimage.Change{
+		{Path: "kindling", Remove: true},
+		{Path: "init", Mode: 0o755, Data: own},
+	}
+	for _, name := range []string{"steps/extra-handoff.sh", "steps/after/999999999-kindling-done.sh"} {
+		changes = append(changes, diskimage.Change{Path: name, Mode: 0o644, Data: files[name].Data})
+	}
+	if err := disk.Apply(t.Context(), changes); err != nil {
+		t.Fatal(err)
 	}
 }
 
