@@ -15,8 +15,8 @@ import (
 const initPath = "/init"
 
 // Rewrite makes every line that loads Linux boot root (a device such as /dev/sda1), once, waiting for it to appear
-// (a USB disk takes its time). What belongs to the run that wrote the file goes: Kindling's own parameters, panic=, which
-// is set so that a panic ends a run, and which root, initramfs and init that run had. All else stays as it is. It
+// (a USB disk takes its time). What belongs to the run that wrote the file goes: Kindling's own parameters, panic= and
+// no_timer_check, which are set for the run's sake, and which root, initramfs and init that run had. All else stays as it is. It
 // reports how many lines it has found.
 func Rewrite(text []byte, root string) ([]byte, int) {
 	var out strings.Builder
@@ -48,7 +48,7 @@ func loadsLinux(command string) bool {
 func ofTheRun(word string) bool {
 	name, _, _ := strings.Cut(unquote(word), "=")
 	switch name {
-	case "root", "rootwait", "ro", "rw", "init", "rdinit", "initrd", "BOOT_IMAGE", "panic":
+	case "root", "rootwait", "ro", "rw", "init", "rdinit", "initrd", "BOOT_IMAGE", "panic", "no_timer_check":
 		return true
 	}
 	return strings.HasPrefix(name, "kindling.")

@@ -13,7 +13,7 @@ import (
 func TestRewrite(t *testing.T) {
 	const want = "linux /boot/vmlinuz root=/dev/sda1 rootwait rw init=/init"
 	for _, tt := range []struct{ name, line, want string }{
-		{"after the jump from Fiwix", "linux /boot/vmlinuz root=/dev/sda1 rootwait rw init=/init console=ttyS0 panic=10", want + " console=ttyS0"},
+		{"after the jump from Fiwix", "linux /boot/vmlinuz root=/dev/sda1 rootwait rw init=/init console=ttyS0 no_timer_check panic=10", want + " console=ttyS0"},
 		{"on a bare machine", "linux /boot/vmlinuz root=/dev/sda1 rootwait rw init=/init consoleblank=0", want + " consoleblank=0"},
 		{"after a jump from Linux", "linux /boot/vmlinuz root=/dev/sda1 rootwait rw console=ttyS0 root=/dev/sda1 rootfstype=ext3 init=/init rw rootwait panic=10",
 			want + " console=ttyS0 rootfstype=ext3"},

@@ -34,7 +34,7 @@ func (a *applier) extraRoots() error {
 			runner += "echo '" + strings.ReplaceAll(v.Name+"="+v.Value, "'", `'\''`) + "' >> " + steps.ConfigPath + "\n"
 		}
 		name := strings.TrimPrefix(plan.Root, steps.ExtraPrefix)
-		runner += "bash " + script + "\nmkdir -p /" + doneDir + "\ntouch /" + doneDir + "/" + name + "\n"
+		runner += "bash " + script + "\nmkdir -p /" + doneDir + "\n: > /" + doneDir + "/" + name + "\n"
 	}
 	a.add(extraRunner, []byte(runner))
 	a.add(wrapped(after), own)

@@ -50,7 +50,7 @@ for root in ${EXTRA_BUILD//,/ }; do
     BASH_ENV=/kindling/extra-trace bash "/steps-${root}/0.sh" || failed $? "${root}: $(cat /kindling/extra-step)"
     mkdir -p /kindling/extra-done
     sync
-    touch "/kindling/extra-done/${root}"
+    : > "/kindling/extra-done/${root}"
     sync
 done
 [ -n "${ran}" ] || exit 0
