@@ -15,9 +15,9 @@ import (
 const initPath = "/init"
 
 // Rewrite makes every line that loads Linux boot root (a device such as /dev/sda1), once, waiting for it to appear
-// (a USB disk takes its time). What belongs to the run that wrote the file goes: Kindling's own parameters, panic= and
-// no_timer_check, which are set for the run's sake, and which root, initramfs and init that run had. All else stays as it is. It
-// reports how many lines it has found.
+// (a USB disk takes its time). What belongs to the run that wrote the file goes: Kindling's own parameters, panic=, which
+// is set so that a panic ends a run, no_timer_check, which is for a virtual machine, and which root, initramfs and init
+// that run had. All else stays as it is. It reports how many lines it has found.
 func Rewrite(text []byte, root string) ([]byte, int) {
 	var out strings.Builder
 	found := 0
