@@ -6,6 +6,10 @@
 
 #include <stdio.h>
 
+#ifndef PASS /* each pass names itself */
+#define PASS "none"
+#endif
+
 int main(void)
 {
 	puts("a spark of pass " PASS);
