@@ -225,6 +225,7 @@ func (l *log) replay() (map[uint64]logged, error) {
 		sequence uint32
 	}
 	var all, open []written // open: of a transaction whose commit block has not come yet
+	var bad error           // in the open one: a power cut may leave it so, unless its commit block is there
 	revoked := make(map[uint64]uint32)
 	var revokes []uint64
 	at, sequence := l.start, l.sequence
@@ -238,8 +239,8 @@ func (l *log) replay() (map[uint64]logged, error) {
 		switch kind {
 		case blockDescriptor:
 			for _, t := range l.tags(raw) {
-				if err := l.checkData(t, l.where[at], sequence); err != nil {
-					return nil, err
+				if err := l.checkData(t, l.where[at], sequence); err != nil && bad == nil {
+					bad = err
 				}
 				open = append(open, written{logged{l.where[at], t.escaped}, t.block, sequence})
 				at = l.after(at)
@@ -247,6 +248,9 @@ func (l *log) replay() (map[uint64]logged, error) {
 		case blockRevoke:
 			revokes = append(revokes, l.revokes(raw)...)
 		case blockCommit:
+			if bad != nil {
+				return nil, bad
+			}
 			all, open = append(all, open...), nil
 			for _, b := range revokes {
 				revoked[b] = sequence

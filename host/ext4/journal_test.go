@@ -5,6 +5,7 @@ package ext4
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -123,27 +124,53 @@ func TestRecovered(t *testing.T) {
 	}
 }
 
-// A transaction that is not whole has not happened: its commit block is missing or torn.
-func TestTornCommit(t *testing.T) {
-	data := unclean(t, "jo -c")
-	fsys, err := Open(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := fsys.openLog()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw := make([]byte, 1024)
-	at := l.start
-	for kind := uint32(0); kind != blockCommit; at++ {
-		if kind, err = l.record(raw, at, l.sequence); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data[int64(l.where[at-1])*1024+0x30]++ // its time of day
-	if got, err := recovered(t, data).ReadFile("a", 5); err != nil || string(got) != "old a" {
-		t.Errorf("%q, %v", got, err)
+// A transaction that is not whole has not happened: its commit block is missing or torn, and then what belongs to it may
+// be anything. With its commit block it has been whole, and a block of it that is not any more is damage.
+func TestTornTransaction(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		commit, data bool // what is torn
+		want         string
+		err          error
+	}{
+		{"its end", true, false, "old a", nil},
+		{"its end and a block before it", true, true, "old a", nil},
+		{"a block of a whole one", false, true, "", ErrCorrupt},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			data := unclean(t, "jo -c")
+			fsys, err := Open(bytes.NewReader(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := fsys.openLog()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw := make([]byte, 1024)
+			at := l.start
+			for kind := uint32(0); kind != blockCommit; at++ {
+				if kind, err = l.record(raw, at, l.sequence); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.commit {
+				data[int64(l.where[at-1])*1024+0x30]++ // its time of day
+			}
+			if tt.data {
+				data[int64(l.where[l.start+1])*1024+500]++ // behind the first descriptor
+			}
+			again, err := fsys.Recovered()
+			if !errors.Is(err, tt.err) {
+				t.Fatalf("got %v, want %v", err, tt.err)
+			}
+			if err != nil {
+				return
+			}
+			if got, err := again.ReadFile("a", 5); err != nil || string(got) != tt.want {
+				t.Errorf("%q, %v, want %q", got, err, tt.want)
+			}
+		})
 	}
 }
 
