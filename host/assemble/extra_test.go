@@ -106,8 +106,8 @@ func TestExtraScripts(t *testing.T) {
 	}
 	want := map[string]string{
 		"steps/extra-roots.sh": "#!/bin/bash\n#\n# Written by kindling: the extra roots that were asked for, in their order.\n\nset -e\n" +
-			"bash /steps-other/0.sh\nmkdir -p /kindling/extra-done\ntouch /kindling/extra-done/other\n" +
-			"echo 'OWN=True' >> /steps/bootstrap.cfg\nbash /steps-own/0.sh\nmkdir -p /kindling/extra-done\ntouch /kindling/extra-done/own\n",
+			"bash /steps-other/0.sh\nmkdir -p /kindling/extra-done\n: > /kindling/extra-done/other\n" +
+			"echo 'OWN=True' >> /steps/bootstrap.cfg\nbash /steps-own/0.sh\nmkdir -p /kindling/extra-done\n: > /kindling/extra-done/own\n",
 		"steps/improve/after-tree.sh": "true\n",
 		"steps-own/0.sh": "#!/bin/bash\nset -e\ncd /steps-own\n. /steps/bootstrap.cfg\n. /steps/env\nSRCDIR=/steps-own\n" +
 			"mkdir -p /external/repo-own\neval \"$(sed 's,/external/repo,/external/repo-own,g' /steps/helpers.sh)\"\n" +
