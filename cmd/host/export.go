@@ -20,6 +20,7 @@ import (
 	"kindling/host/diskimage"
 	"kindling/host/options"
 	"kindling/host/packages"
+	"kindling/host/resume"
 	"kindling/host/rundir"
 	"kindling/host/tree"
 	"kindling/steps"
@@ -105,16 +106,15 @@ func (c *exportCmd) open(ctx context.Context) (exportSource, error) {
 	if _, err := os.Stat(filepath.Join(dir.Disks(), "steps")); err == nil { // a chroot
 		return openGuest(ctx, dir.Disks(), diskimage.Options{})
 	}
-	var images []string
-	for _, pattern := range []string{"*.qcow2", "*.img"} { // the layers that a run has written, before what they lie over
-		found, err := filepath.Glob(filepath.Join(dir.Disks(), pattern))
-		if err != nil {
-			return exportSource{}, err
-		}
-		images = append(images, found...)
+	machine, err := resume.ReadMachine(dir.Machine())  // a checkpoint moves a run to other images: this names the present ones
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without it no machine ever ran there
+		return exportSource{}, fmt.Errorf("run %s: %w", c.Folder, err)
 	}
 	var failed []error
-	for _, image := range images {
+	for _, image := range machine.Disks() {
+		if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		guest, err := openGuest(ctx, image, diskimage.Options{Backing: true})
 		if err == nil {
 			if _, err = fs.Stat(guest, "steps"); err == nil {

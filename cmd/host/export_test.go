@@ -17,6 +17,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"kindling/host/qemu"
+	"kindling/host/resume"
 )
 
 // atGiB is where a bootstrap puts its partition.
@@ -63,7 +66,14 @@ func TestExport(t *testing.T) {
 	writeTestFile(t, filepath.Join(tree, "steps-lfs/SHA256SUMS.pkgs"), "")
 	run := t.TempDir()
 	writeTestFile(t, filepath.Join(run, "console.log"), "")
-	if err := errors.Join(os.Mkdir(filepath.Join(run, "disks"), 0o755), os.Link(image, filepath.Join(run, "disks", "target.img"))); err != nil {
+	// The run has moved on to another image, as a checkpoint makes it do: the first one is as it was then.
+	disks := filepath.Join(run, "disks")
+	now := filepath.Join(disks, "checkpoints", "now.img")
+	err := errors.Join(os.MkdirAll(filepath.Dir(now), 0o755), os.Link(image, now), os.Link(guestDisk(t, filepath.Join(guest, "steps"), atGiB), filepath.Join(disks, "target.img")),
+		resume.Machine{QEMU: qemu.Options{Binary: qemu.BinaryI386, MemoryMiB: 512, Cores: 1, Accel: qemu.AccelTCG, Drives: []qemu.Drive{
+			{Path: filepath.Join(disks, "payload.img"), Snapshot: true, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}, {Path: filepath.Join(disks, "gone.img"), Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}, {Path: now, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE},
+		}}}.Write(filepath.Join(run, "machine.json")))
+	if err != nil {
 		t.Fatal(err)
 	}
 	writeTestFile(t, filepath.Join(run, "disks", "payload.img"), strings.Repeat("no filesystem", 1000))
