@@ -109,7 +109,7 @@ func settingsFrom(answer *dhcpv4.DHCPv4, minLease time.Duration) (Settings, erro
 	s := Settings{Address: addr}
 	s.Server, _ = usableHost(answer.ServerIdentifier())
 	s.Routes = s.routes(answer)
-	s.DNS = s.nameservers(answer)
+	s.DNS = s.nameservers(answer.DNS(), usableHost)
 	s.Search = s.search(answer)
 	s.MTU = s.mtu(answer)
 	s.Lease, s.Renew, s.Rebind = leaseTimes(answer, minLease)
@@ -249,10 +249,11 @@ func destination(network *net.IPNet) (dst netip.Prefix, why string) {
 	return dst, ""
 }
 
-func (s *Settings) nameservers(answer *dhcpv4.DHCPv4) []netip.Addr {
+// nameservers picks the usable ones, at most MaxDNS; usable is usableHost or usableHost6.
+func (s *Settings) nameservers(list []net.IP, usable func(net.IP) (netip.Addr, string)) []netip.Addr {
 	var dns []netip.Addr
-	for _, ip := range answer.DNS() {
-		addr, why := usableHost(ip)
+	for _, ip := range list {
+		addr, why := usable(ip)
 		switch {
 		case why != "":
 			s.drop("nameserver %s: %s", ip, why)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -41,7 +40,7 @@ func LeaseFrom6(answer *dhcpv6.Message, link Link, managed bool) (Lease6, error)
 		return Lease6{}, err
 	}
 	s := &l.Settings
-	s.DNS = s.hosts6(answer.Options.DNS())
+	s.DNS = s.nameservers(answer.Options.DNS(), usableHost6)
 	if list := answer.Options.DomainSearchList(); list != nil {
 		s.Search = s.domains(list.Labels)
 	}
@@ -93,25 +92,6 @@ func (l *Lease6) addAddress(list []*dhcpv6.OptIANA, link Link) error {
 		}
 	}
 	return why
-}
-
-// hosts6 picks the usable nameservers, at most MaxDNS.
-func (s *Settings) hosts6(list []net.IP) []netip.Addr {
-	var dns []netip.Addr
-	for _, ip := range list {
-		addr, why := usableHost6(ip)
-		switch {
-		case why != "":
-			s.drop("nameserver %s: %s", ip, why)
-		case slices.Contains(dns, addr):
-		case len(dns) == MaxDNS:
-			s.drop("nameservers: more than %d", MaxDNS)
-			return dns
-		default:
-			dns = append(dns, addr)
-		}
-	}
-	return dns
 }
 
 // usableHost6 turns ip into an address of a single other machine; why is "" when it is one, else what it is instead.

@@ -14,9 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/creack/pty"
 
 	"kindling/host/report"
 )
@@ -27,31 +24,18 @@ func TestClosedTerminal(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, dir := command(ctx, t)
-	cmd.Env = append(os.Environ(), "TERM=xterm")
-	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := &transcript{}
-	done := make(chan struct{})
-	go func() { defer close(done); _, _ = io.Copy(seen, terminal) }()
-	for !strings.Contains(seen.String(), "linux-initramfs") {
-		if ctx.Err() != nil {
-			t.Fatalf("the guest never came up:\n%s", seen)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	terminal, _, shown := onTerminal(ctx, t, cmd)
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil { // what the kernel sends with it
 		t.Fatal(err)
 	}
 	if err := terminal.Close(); err != nil {
 		t.Fatal(err)
 	}
-	<-done
+	<-shown
 	var out, said bytes.Buffer
 	attach := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "attach", dir)
 	attach.Stdout, attach.Stderr = &out, &said
-	err = attach.Run()
+	err := attach.Run()
 	f := &finished{t: t, dir: dir, status: attach.ProcessState.ExitCode(), stdout: out.String(), stderr: said.String()}
 	if err != nil {
 		t.Fatalf("attach: %v\n%s\n%s", err, &out, &said)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,21 +26,8 @@ func TestInterruptOnTerminal(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, dir := command(ctx, t)
-	cmd.Env = append(os.Environ(), "TERM=xterm")
-	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
+	terminal, seen, shown := onTerminal(ctx, t, cmd)
 	defer terminal.Close()
-	seen := &transcript{}
-	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(seen, terminal) })
-	for !strings.Contains(seen.String(), "linux-initramfs") {
-		if ctx.Err() != nil {
-			t.Fatalf("the guest never came up:\n%s", seen)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
 	if left := machines(t, dir); len(left) != 1 {
 		t.Errorf("QEMU processes of a run under way: %v", left)
 	}
@@ -47,7 +35,7 @@ func TestInterruptOnTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	reading.Wait()
+	<-shown
 	if status := cmd.ProcessState.ExitCode(); status != 130 {
 		t.Errorf("status %d, want 130:\n%s", status, seen)
 	}
@@ -78,6 +66,26 @@ func (s *transcript) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.buf.String()
+}
+
+// onTerminal starts a run on a terminal and waits until its agent is in memory. done is closed when nothing more is shown.
+func onTerminal(ctx context.Context, t *testing.T, cmd *exec.Cmd) (terminal *os.File, seen *transcript, done <-chan struct{}) {
+	t.Helper()
+	cmd.Env = append(os.Environ(), "TERM=xterm")
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen = &transcript{}
+	reading := make(chan struct{})
+	go func() { defer close(reading); _, _ = io.Copy(seen, terminal) }()
+	for !strings.Contains(seen.String(), "linux-initramfs") {
+		if ctx.Err() != nil {
+			t.Fatalf("the guest never came up:\n%s", seen)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return terminal, seen, reading
 }
 
 // machines lists the processes whose command line names the run folder and that are QEMU.
