@@ -66,7 +66,7 @@ func openImage(path string, o Options) (*os.File, []byte, error) {
 		return nil, nil, err
 	}
 	header := make([]byte, headerSize)
-	if n, err := f.ReadAt(header, 0); err != nil && (!errors.Is(err, io.EOF) || n == 0) {
+	if _, err := f.ReadAt(header, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, errors.Join(fmt.Errorf("image %s: %w", path, err), f.Close())
 	}
 	if bytes.HasPrefix(header, []byte(qcow2Magic)) || !o.Write {

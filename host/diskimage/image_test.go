@@ -136,12 +136,14 @@ func TestOpen(t *testing.T) {
 			t.Errorf("offset %d: %q", offset, got)
 		}
 	}
-	empty := filepath.Join(t.TempDir(), "empty.img")
-	if err := errors.Join(os.WriteFile(empty, nil, 0o644), os.Truncate(empty, 1<<20)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(t.Context(), empty, Options{}); !errors.Is(err, ErrNoFilesystem) {
-		t.Errorf("a blank disk: %v", err)
+	for _, size := range []int64{0, 1, 512, 1 << 20} {
+		empty := filepath.Join(t.TempDir(), "empty.img")
+		if err := errors.Join(os.WriteFile(empty, nil, 0o644), os.Truncate(empty, size)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), empty, Options{}); !errors.Is(err, ErrNoFilesystem) {
+			t.Errorf("a blank disk of %d bytes: %v", size, err)
+		}
 	}
 	if _, err := Open(t.Context(), t.TempDir(), Options{}); err == nil {
 		t.Error("a folder is no image")

@@ -57,10 +57,14 @@ func Open(ctx context.Context, path string, o diskimage.Options) (*Disk, error) 
 // Find opens the one image that holds a run to go on with. Images without a filesystem, those without a run, and those
 // that a run was still moving to are passed over.
 func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, error) {
+	gone := 0
 	for i, path := range paths {
 		d, err := Open(ctx, path, o)
 		switch {
-		case errors.Is(err, diskimage.ErrNoFilesystem), errors.Is(err, ErrNoRun), errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist):
+			gone++
+			continue
+		case errors.Is(err, diskimage.ErrNoFilesystem), errors.Is(err, ErrNoRun):
 			continue
 		case err != nil:
 			return nil, err
@@ -73,6 +77,9 @@ func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, erro
 		}
 		d.Index = i
 		return d, nil
+	}
+	if gone == len(paths) {
+		return nil, fmt.Errorf("%w: its disks are gone; a run that ends well keeps them with --keep only", ErrNoRun)
 	}
 	return nil, fmt.Errorf("%w on its disks: it was not moved to one yet, and has to be begun anew", ErrNoRun)
 }

@@ -212,3 +212,11 @@ func FuzzMachine(f *testing.F) {
 		}
 	})
 }
+
+// Disks that are gone are said to be, and are not taken for those of a run that has not come far.
+func TestFindGone(t *testing.T) {
+	_, err := Find(t.Context(), []string{filepath.Join(t.TempDir(), "gone.img")}, diskimage.Options{})
+	if !errors.Is(err, ErrNoRun) || !strings.Contains(err.Error(), "its disks are gone") {
+		t.Errorf("got %v", err)
+	}
+}
