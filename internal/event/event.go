@@ -98,16 +98,11 @@ var (
 // Encode gives the event as one line with its newline. Long text is cut; the result is never longer than MaxLine+1.
 func Encode(e Event) ([]byte, error) {
 	e.Name, e.Step, e.Text = clip(e.Name, maxText/2), clip(e.Step, maxText/2), clip(e.Text, maxText)
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, fmt.Errorf("encode %s event: %w", e.Kind, err)
+	line := append(e.appendJSON(make([]byte, 0, 256)), '\n')
+	if len(line) > MaxLine+1 {
+		return nil, fmt.Errorf("encode %s event: %w: %d bytes", e.Kind, ErrTooLong, len(line))
 	}
-	if buf.Len() > MaxLine+1 {
-		return nil, fmt.Errorf("encode %s event: %w: %d bytes", e.Kind, ErrTooLong, buf.Len())
-	}
-	return buf.Bytes(), nil
+	return line, nil
 }
 
 // Decode reads one line, with or without its newline. All text in the result has been through Clean.

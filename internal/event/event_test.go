@@ -5,6 +5,7 @@ package event
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -118,4 +119,38 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s: %v", again, err)
 		}
 	})
+}
+
+// What is written by hand is what encoding/json would write, or another spelling of the same text.
+func FuzzEncode(f *testing.F) {
+	f.Add(uint64(1), int64(2), "step", "a name", "007-x", 3, "ok", "step", 4, int64(5), int64(6), int64(7), "\x00\x1f\"\\/<>&\u2028\u2029\xff\ufffd\U0001f600")
+	f.Add(uint64(1<<63), int64(-1), "", "", "", -3, "", "", -4, int64(-5), int64(-1<<63), int64(1<<63-1), "")
+	f.Fuzz(func(t *testing.T, seq uint64, ms int64, kind, name, step string, number int, status, reason string, exit int,
+		duration, done, total int64, text string) {
+		e := Event{seq, ms, Kind(kind), name, step, number, Status(status), Reason(reason), exit, duration, done, total, text}
+		want, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var byHand, byLibrary map[string]any
+		own := e.appendJSON(nil)
+		if err := errors.Join(json.Unmarshal(own, &byHand), json.Unmarshal(want, &byLibrary)); err != nil {
+			t.Fatalf("%q: %v", own, err)
+		}
+		if d := cmp.Diff(byLibrary, byHand); d != "" {
+			t.Errorf("(-encoding/json +by hand)\n%s", d)
+		}
+		if bytes.ContainsFunc(own, func(r rune) bool { return r < 0x20 || r == 0x2028 }) {
+			t.Errorf("%q is not one line", own)
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	e := Event{Seq: 12345, TimeMS: 6789, Kind: KindLog, Step: "012-build-bash-5.2-pass1", Text: "gcc -c -O2 -o build/thing.o src/thing.c"}
+	for b.Loop() {
+		if _, err := Encode(e); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
