@@ -41,9 +41,12 @@ func addEntropy(seed []byte) error {
 
 // waitEntropy waits until getrandom would not block, with an end.
 func waitEntropy(ctx context.Context, say func(string, ...any)) error {
+	var b [1]byte
+	if _, err := unix.Getrandom(b[:], unix.GRND_NONBLOCK); err == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, entropyPatience)
 	defer cancel()
-	var b [1]byte
 	if f, err := os.Open("/dev/urandom"); err == nil {
 		// A read makes Linux 5.19 and later gather timing jitter at once; asking without blocking does not.
 		_, _ = f.Read(b[:])

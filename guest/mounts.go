@@ -4,10 +4,8 @@
 package guest
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -36,14 +34,18 @@ func mountSpecs() []mountSpec {
 	}
 }
 
-// mountAll mounts what is not mounted yet.
+// mountAll mounts what is not mounted yet. Before /proc is mounted nothing is known, and nothing but what the kernel did by
+// itself (CONFIG_DEVTMPFS_MOUNT) can be mounted.
 func mountAll(specs []mountSpec) error {
+	var mounted map[string]bool
 	for _, s := range specs {
-		mounted, err := isMounted(s.path)
-		if err != nil {
-			return err
+		if mounted == nil {
+			var err error
+			if mounted, err = mountPoints(); err != nil {
+				return err
+			}
 		}
-		if mounted {
+		if mounted[s.path] {
 			continue
 		}
 		if err := makeDir(s.path); err != nil {
@@ -56,32 +58,30 @@ func mountAll(specs []mountSpec) error {
 	return nil
 }
 
-// isMounted reports whether path is a mount point of its own. Before /proc is mounted nothing is known, and nothing but
-// what the kernel did by itself (CONFIG_DEVTMPFS_MOUNT) can be mounted.
+// isMounted reports whether path is a mount point of its own.
 func isMounted(path string) (bool, error) {
-	f, err := os.Open("/proc/self/mounts")
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	return mountedIn(f, path)
+	mounted, err := mountPoints()
+	return mounted[path], err
 }
 
-// mountedIn looks for a mount point in the format of /proc/self/mounts.
-func mountedIn(r io.Reader, path string) (bool, error) {
-	in := bufio.NewScanner(r)
-	for in.Scan() {
-		if fields := strings.Fields(in.Text()); len(fields) >= 2 && fields[1] == path {
-			return true, nil
+// mountPoints gives the mount points that there are, nil without /proc.
+func mountPoints() (map[string]bool, error) {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return parseMounts(string(text)), err
+}
+
+// parseMounts reads the format of /proc/self/mounts.
+func parseMounts(text string) map[string]bool {
+	points := make(map[string]bool)
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) >= 2 {
+			points[fields[1]] = true
 		}
 	}
-	if err := in.Err(); err != nil {
-		return false, fmt.Errorf("read mounts: %w", err)
-	}
-	return false, nil
+	return points
 }
 
 // makeDir makes a directory. An empty regular file in its place goes: builder-hex0 turns empty directories into empty
