@@ -55,7 +55,7 @@ type Spec struct {
 type Process struct {
 	reaper *Reaper
 	pid    int
-	start  uint64 // its start time, as /proc/PID/stat has it
+	start  uint64 // clock ticks since the kernel started: nothing of its family is older
 	status chan Status
 }
 
@@ -205,14 +205,22 @@ func (r *Reaper) Start(s Spec) (*Process, error) {
 	if s.Session {
 		attr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	}
+	start := ticks()
 	pid, err := syscall.ForkExec(s.Path, s.Args, &syscall.ProcAttr{Dir: s.Dir, Env: s.Env, Files: files, Sys: attr})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Path, err)
 	}
-	p := &Process{reaper: r, pid: pid, status: make(chan Status, 1)}
-	if e, err := readStat(pid); err == nil { // without /proc everything since the boot counts as its family
-		p.start = e.start
-	}
+	p := &Process{reaper: r, pid: pid, start: start, status: make(chan Status, 1)}
 	r.waiting[pid] = p
 	return p, nil
+}
+
+// ticks is the time since the kernel started in the unit of /proc/PID/stat, 10 ms on every Linux (USER_HZ). A clock that
+// cannot be read gives 0: everything since the boot is then family.
+func ticks() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano()) / 1e7
 }
