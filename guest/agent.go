@@ -71,7 +71,8 @@ type agent struct {
 	uplink *uplink // nil before the network is started
 
 	stop        context.CancelCauseFunc
-	ending      atomic.Int32 // what becomes of the machine: an ending
+	listening   chan struct{} // closed when signals are heard
+	ending      atomic.Int32  // what becomes of the machine: an ending
 	consoleOpen bool
 	portOpen    bool
 	heard       bool // there is an event port
@@ -109,30 +110,48 @@ func Init() {
 
 func newAgent() *agent {
 	a := &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot), root: "/",
-		consolePath: "/dev/console", shellPath: "/dev/console", environ: os.Environ()}
+		consolePath: "/dev/console", shellPath: "/dev/console", listening: make(chan struct{}), environ: os.Environ()}
 	log.SetOutput(a.console) // libraries print there, and fd 2 is a terminal that can stand still
 	log.SetFlags(0)
 	log.SetPrefix("kindling: ")
 	return a
 }
 
-// listen takes every signal that would end the program: for a PID 1 that would be the kernel's end.
+// listen takes every signal that would end the program: for a PID 1 that would be the kernel's end. The runtime takes
+// them over one by one, each with a switch between threads and back, which other stages need not wait for; listening
+// is closed when that is done.
 func (a *agent) listen() {
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM,
-		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGABRT, sigHalt, sigPowerOff, sigReboot)
 	a.spawn("signals", func() {
-		for sig := range signals {
-			how, asked := requestOf(sig)
-			if !asked {
-				a.say("signal ignored: %s", sig)
-				continue
-			}
-			a.ending.Store(int32(how))
-			a.say("%s: the run stops, then the machine %s", sig, how)
-			a.stop(fmt.Errorf("%w: %s", errStopped, sig))
-		}
+		signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM,
+			unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGABRT, sigHalt, sigPowerOff, sigReboot)
+		close(a.listening)
+		a.heed(signals)
 	})
+}
+
+// heed does what signals ask for.
+func (a *agent) heed(signals <-chan os.Signal) {
+	for sig := range signals {
+		how, asked := requestOf(sig)
+		if !asked {
+			a.say("signal ignored: %s", sig)
+			continue
+		}
+		a.ending.Store(int32(how))
+		a.say("%s: the run stops, then the machine %s", sig, how)
+		a.stop(fmt.Errorf("%w: %s", errStopped, sig))
+	}
+}
+
+// awaitSignals is the stage that no step may come before: a step may signal PID 1.
+func (a *agent) awaitSignals(ctx context.Context) error {
+	select {
+	case <-a.listening:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Signals by which systemd's own programs ask PID 1: SIGRTMIN+3, 4 and 5 as glibc counts them (systemd(1)).
@@ -223,6 +242,7 @@ func (a *agent) stages() []stage {
 		{"resume", false, a.resume},
 		{"journal", false, func(context.Context) error { return a.openJournal() }},
 		{"random pool", true, func(ctx context.Context) error { return waitEntropy(ctx, a.note) }},
+		{"signals", false, a.awaitSignals},
 		{"plan", false, func(context.Context) error { return a.makePlan() }},
 		{"what a boot undoes", true, func(context.Context) error { return a.atBoot() }},
 	}
