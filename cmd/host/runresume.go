@@ -23,6 +23,7 @@ import (
 	"kindling/host/rundir"
 	"kindling/host/stage0"
 	"kindling/host/watch"
+	"kindling/steps/overlay"
 )
 
 // prepareResume describes the machine that goes on with the run of the folder --resume.
@@ -176,7 +177,8 @@ func resumeKit(ctx context.Context, dir string, was resume.Machine, disk *resume
 		return kit{}, usageError("image %s: %s", disk.Path, err)
 	}
 	k := kit{kernel: filepath.Join(dir, "resume-vmlinuz"), initramfs: filepath.Join(dir, "resume-initramfs.cpio")}
-	layers := []initramfs.Layer{initramfs.Files(append(initramfs.EarlyDevices(), initramfs.Regular("init", 0o755, agent))...)}
+	files := append(initramfs.EarlyDevices(), initramfs.Agent(initramfs.Regular(overlay.AgentPath, 0o755, agent))...)
+	layers := []initramfs.Layer{initramfs.Files(files...)}
 	image, err := disk.Kernel()
 	switch {
 	case err == nil:

@@ -32,6 +32,7 @@ import (
 	"kindling/internal/payload"
 	"kindling/steps"
 	"kindling/steps/demo"
+	"kindling/steps/overlay"
 )
 
 // TargetSize is the size of the disk that the guest moves to, in bytes. The file is sparse; the guest's partition starts
@@ -280,7 +281,7 @@ func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS
 	if err != nil {
 		return Image{}, err
 	}
-	overlay, err := demo.Overlay(o.Variant)
+	variant, err := demo.Overlay(o.Variant)
 	if err != nil {
 		return Image{}, err
 	}
@@ -289,7 +290,7 @@ func (o Options) initramfs(ctx context.Context, userland debian.Tree, fsys fs.FS
 		return Image{}, err
 	}
 	image := Image{Name: "initramfs", Path: filepath.Join(o.Dir, "initramfs.cpio")}
-	layers := []initramfs.Layer{initramfs.Dir(userland.Dir, "."), initramfs.FS(demo.Tree(), "."), initramfs.FS(overlay, ".")}
+	layers := []initramfs.Layer{initramfs.Dir(userland.Dir, "."), initramfs.FS(demo.Tree(), "."), initramfs.FS(variant, ".")}
 	for _, p := range m.Extra {
 		root, err := fs.Sub(fsys, p.Root)
 		if err != nil {
@@ -335,9 +336,8 @@ func (o Options) ownFiles(m *Media) ([]initramfs.File, error) {
 	for _, s := range scripts {
 		files = append(files, initramfs.Regular(strings.TrimPrefix(s.Path, "/"), s.Mode, s.Data))
 	}
-	return append(files,
-		initramfs.Regular("steps/payload-import-1.0/src/payload-import.c", 0o644, o.Importer),
-		initramfs.HostFile("init", 0o755, o.Agent)), nil
+	files = append(files, initramfs.Regular("steps/payload-import-1.0/src/payload-import.c", 0o644, o.Importer))
+	return append(files, initramfs.Agent(initramfs.HostFile(overlay.AgentPath, 0o755, o.Agent))...), nil
 }
 
 // blankDisk makes a sparse file of zeros.

@@ -444,3 +444,10 @@ func FuzzFileName(f *testing.F) {
 		}
 	})
 }
+
+func TestAgent(t *testing.T) {
+	want := []File{{Path: "/home/agent", Mode: 0o755, Data: []byte("x")}, {Path: "init", Mode: 0o755, Data: []byte("#!/home/agent\n")}}
+	if diff := cmp.Diff(want, Agent(Regular("/home/agent", 0o755, []byte("x")))); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

@@ -179,6 +179,12 @@ func Regular(name string, perm fs.FileMode, data []byte) File {
 	return File{Path: name, Mode: perm.Perm(), Data: data}
 }
 
+// Agent is what makes a program PID 1: the program in the place where it stays, and an /init that the kernel runs by
+// starting it, which steps may rewrite.
+func Agent(program File) []File {
+	return []File{program, Regular("init", 0o755, []byte("#!/"+strings.TrimPrefix(program.Path, "/")+"\n"))}
+}
+
 // HostFile is a regular file with the content of the host's file source, which is read when the archive is written.
 // Symbolic links to source are followed.
 func HostFile(name string, perm fs.FileMode, source string) File {
