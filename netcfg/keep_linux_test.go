@@ -122,7 +122,8 @@ func quickClient() *Client {
 
 // testExtensions has a server of each kind, all at once, for a little longer than a lease.
 func testExtensions(t *testing.T) {
-	roles := []string{"extends", "refuses", "moves", "falls silent", "answers the second server", "lies"}
+	roles := []string{"extends", "refuses", "moves", "falls silent", "answers the second server", "lies",
+		"narrow, then wide", "narrow, then refuses"}
 	peers := make([]peer, len(roles))
 	for i, role := range roles {
 		peers[i] = connectTo(t, 80+i, fmt.Sprint("eth", i), "scene "+role)
@@ -136,11 +137,17 @@ func testExtensions(t *testing.T) {
 			t.Errorf("%s: begins with %v", roles[i], state)
 		}
 	}
+	// These two have a smaller MTU until the first second is over.
+	for _, link := range []string{"eth6", "eth7"} {
+		if state := kernelState(t, link); state[0] != "mtu 1400" {
+			t.Errorf("%s: begins with %v", link, state)
+		}
+	}
 	// Who falls silent is the last: at the end of the lease its address goes, and then there is a new one.
 	n.hears(t, 0, "eth3: 10.83.0.15/24 is not used any longer: the lease has ended, and no server has extended it")
 	n.hears(t, 0, "eth3: 10.83.0.16/24")
 	time.Sleep(time.Until(begin.Add(sceneLease + 200*time.Millisecond))) // what was not extended has ended by now
-	for i, host := range []int{15, 16, 16, 16, 15, 15} {
+	for i, host := range []int{15, 16, 16, 16, 15, 15, 15, 16} {
 		state := kernelState(t, fmt.Sprint("eth", i))
 		want := []string{"mtu 1500", own(i, host)}
 		if diff := cmp.Diff(want, state[:min(2, len(state))]); diff != "" || len(state) != 3 {
@@ -150,7 +157,7 @@ func testExtensions(t *testing.T) {
 	n.hears(t, 0, "eth1: 10.81.0.15/24 is not used any longer: dhcp: the server takes the lease back: server 10.81.0.1 says")
 	n.hears(t, 0, "eth4: 10.84.0.15/24 is not extended yet: dhcp: no usable answer in 3 tries")
 	lost := slices.DeleteFunc(n.said(), func(l string) bool { return !strings.Contains(l, "not used any longer") })
-	for _, i := range []int{0, 2, 4, 5} { // those keep, or move, what they have
+	for _, i := range []int{0, 2, 4, 5, 6} { // those keep, or move, what they have
 		if slices.ContainsFunc(lost, func(l string) bool { return strings.HasPrefix(l, fmt.Sprintf("eth%d: ", i)) }) {
 			t.Errorf("%s: lost its lease: %q", roles[i], lost)
 		}
@@ -159,7 +166,7 @@ func testExtensions(t *testing.T) {
 	n.lines = nil
 	n.mu.Unlock()
 	n.stop()
-	for i, host := range []int{15, 16, 16, 16, 15, 15} {
+	for i, host := range []int{15, 16, 16, 16, 15, 15, 15, 16} {
 		path := filepath.Join(peers[i].dir, "released")
 		want := fmt.Sprintf("10.%d.0.%d 10.%d.0.1", 80+i, host, 80+i)
 		n.eventually(t, roles[i]+": "+want+" is given back", func() bool {

@@ -28,6 +28,7 @@ type nic struct {
 	complained time.Time // when a failure was last said; zero after a success
 	renewed    time.Time // when an extension was last said
 	failures   int       // rounds of asking in a row that have failed
+	mtu        int       // in use: the link's own, which link has, or the smaller one of a lease
 
 	// Behind the Network's lock.
 	carrier  bool
@@ -45,7 +46,7 @@ type nic struct {
 }
 
 func newNIC(ctx context.Context, n *Network, l Link) *nic {
-	c := &nic{net: n, link: l, open: true, awaiting: "carrier", err: ErrNoCarrier,
+	c := &nic{net: n, link: l, mtu: l.MTU, open: true, awaiting: "carrier", err: ErrNoCarrier,
 		woken: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
 	c.life, c.cancel = context.WithCancel(ctx)
 	return c
@@ -321,6 +322,7 @@ func (c *nic) adopt(lease Lease) error {
 	if err := c.apply(lease.Settings, metric); err != nil {
 		if old == nil {
 			c.net.update(func() { c.metric = 0 }) // the place is free for another link
+			err = errors.Join(err, c.setMTU(0))
 		}
 		return err
 	}
@@ -331,10 +333,8 @@ func (c *nic) adopt(lease Lease) error {
 // apply gives the link what its lease says.
 func (c *nic) apply(s Settings, metric int) error {
 	links, index := c.net.opt.Links, c.link.Index
-	if s.MTU > 0 && s.MTU < c.link.MTU {
-		if err := links.LinkSetMTU(index, s.MTU); err != nil {
-			return err
-		}
+	if err := c.setMTU(s.MTU); err != nil {
+		return err
 	}
 	if err := links.AddrReplace(index, s.Address, 0, 0); err != nil {
 		return err
@@ -345,6 +345,21 @@ func (c *nic) apply(s Settings, metric int) error {
 		routes[n] = r
 	}
 	return links.RoutesReplace(index, routes)
+}
+
+// setMTU gives the link the MTU of a lease, if that is smaller than its own, and its own otherwise; 0 means its own.
+func (c *nic) setMTU(mtu int) error {
+	if mtu == 0 || mtu > c.link.MTU {
+		mtu = c.link.MTU
+	}
+	if mtu == c.mtu {
+		return nil
+	}
+	if err := c.net.opt.Links.LinkSetMTU(c.link.Index, mtu); err != nil {
+		return err
+	}
+	c.mtu = mtu
+	return nil
 }
 
 // held4 notes that the lease is in use. It is said when it is new, and otherwise once in a while.
@@ -372,10 +387,10 @@ func (c *nic) held4(lease Lease) {
 	})
 }
 
-// drop ends the use of a lease: its address and its routes go away.
+// drop ends the use of a lease: its address and its routes go away, and the link has its own MTU again.
 func (c *nic) drop(why error) {
 	links, index := c.net.opt.Links, c.link.Index
-	err := errors.Join(links.RoutesReplace(index, nil), links.AddrDel(index, c.lease.Settings.Address))
+	err := errors.Join(links.RoutesReplace(index, nil), links.AddrDel(index, c.lease.Settings.Address), c.setMTU(0))
 	c.net.update(func() {
 		c.net.opt.Log(fmt.Sprintf("%s: %s is not used any longer: %v", c.link.Name, c.lease.Settings.Address, why))
 		if err != nil {

@@ -23,12 +23,16 @@ type script struct {
 	begin   time.Time
 	acquire []netip.Prefix // addresses to grant, one after the other; the zero one: no answer
 	extend  []string       // "ok", "lost", "silent" or an address; the last one for ever
+	mtu     []int          // of each grant, one after the other; then none
 	lease   time.Duration
 }
 
 func (s *script) grant(address netip.Prefix) Lease {
 	settings := plain()
 	settings.Address = address
+	if len(s.mtu) > 0 {
+		settings.MTU, s.mtu = s.mtu[0], s.mtu[1:]
+	}
 	settings.Lease, settings.Renew, settings.Rebind = inOrder(s.lease, 0, 0, MinLease)
 	return Lease{Settings: settings, Obtained: time.Now()}
 }
@@ -154,6 +158,53 @@ func TestLease(t *testing.T) {
 					want = append(want, w...)
 				}
 				if diff := cmp.Diff(want, rec.calls); diff != "" {
+					t.Errorf("calls (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestLeaseMTU makes sure that a link has the smaller MTU of its lease, and its own one as soon as there is none.
+func TestLeaseMTU(t *testing.T) {
+	const a, b = "10.0.2.15/24", "10.0.2.16/24"
+	routes := "routes 2 [0.0.0.0/0 via 10.0.2.2 src 10.0.2.15 dev 2 metric 100]"
+	routesB := strings.ReplaceAll(routes, ".15", ".16")
+	tests := []struct {
+		name   string
+		mtu    []int
+		extend []string
+		want   []string // calls, after the discovery
+	}{
+		{"then none", []int{1400}, []string{"ok"}, []string{"mtu 2 1400", "addr 2 " + a, routes, "30m0s: renew 10.0.2.15",
+			"mtu 2 1500", "addr 2 " + a, routes}},
+		{"then the same", []int{1400, 1400}, []string{"ok"}, []string{"mtu 2 1400", "addr 2 " + a, routes,
+			"30m0s: renew 10.0.2.15", "addr 2 " + a, routes}},
+		{"then a larger one than the link's own", []int{1400, 9000}, []string{"ok"}, []string{"mtu 2 1400", "addr 2 " + a,
+			routes, "30m0s: renew 10.0.2.15", "mtu 2 1500", "addr 2 " + a, routes}},
+		{"then the link's own", []int{1400, 1500}, []string{"ok"}, []string{"mtu 2 1400", "addr 2 " + a,
+			routes, "30m0s: renew 10.0.2.15", "mtu 2 1500", "addr 2 " + a, routes}},
+		{"none, then one", []int{0, 1400}, []string{"ok"}, []string{"addr 2 " + a, routes, "30m0s: renew 10.0.2.15",
+			"mtu 2 1400", "addr 2 " + a, routes}},
+		{"the lease is lost", []int{1400}, []string{"lost"}, []string{"mtu 2 1400", "addr 2 " + a, routes,
+			"30m0s: renew 10.0.2.15", "routes 2 []", "del addr 2 " + a, "mtu 2 1500", "30m0s: discover on eth0", "addr 2 " + b,
+			routesB}},
+		{"another lease", []int{1400, 1300}, []string{"lost"}, []string{"mtu 2 1400", "addr 2 " + a, routes,
+			"30m0s: renew 10.0.2.15", "routes 2 []", "del addr 2 " + a, "mtu 2 1500", "30m0s: discover on eth0",
+			"mtu 2 1300", "addr 2 " + b, routesB}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				rec := &recorder{links: []Link{ether(2, "eth0")}, carrier: map[int]time.Time{2: {}}}
+				server := &script{rec: rec, begin: time.Now(), acquire: []netip.Prefix{pfx(a), pfx(b)}, extend: tt.extend,
+					mtu: tt.mtu, lease: time.Hour}
+				ctx, cancel := context.WithTimeout(t.Context(), 31*time.Minute)
+				defer cancel()
+				New(Options{Links: rec, DHCP: server, Root: dir}).Run(ctx)
+				got := rec.calls[2 : len(rec.calls)-1] // between "up", the discovery and the release
+				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Errorf("calls (-want +got):\n%s", diff)
 				}
 			})

@@ -66,7 +66,7 @@ func (s *scene) answers(ask *dhcpv4.DHCPv4) (packets [][]byte, refused bool) {
 func (s *scene) extension(ask *dhcpv4.DHCPv4) (packets [][]byte, refused bool) {
 	s.extended++
 	switch s.role {
-	case "refuses":
+	case "refuses", "narrow, then refuses":
 		if !s.lost {
 			s.lost = true
 			return [][]byte{s.reply(ask, dhcpv4.MessageTypeNak)}, true
@@ -116,6 +116,9 @@ func (s *scene) reply(ask *dhcpv4.DHCPv4, kind dhcpv4.MessageType, extra ...opti
 	}
 	p.TransactionID, p.ClientHWAddr = ask.TransactionID, ask.ClientHWAddr
 	p.UpdateOption(dhcpv4.OptMessageType(kind))
+	if strings.HasPrefix(s.role, "narrow") && s.extended == 0 { // only what is granted first has an MTU
+		p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU, []byte{1400 >> 8, 1400 & 0xff}))
+	}
 	for _, o := range extra {
 		p.Options[o.code.Code()] = o.value
 	}
