@@ -49,9 +49,11 @@ type Inet6 struct {
 type Links interface {
 	// LinkList returns every interface there is.
 	LinkList() ([]Link, error)
-	// Watch calls changed whenever a link or its IPv6 may have changed, until ctx ends. It may call it for nothing, and
-	// may return early when the kernel does not report.
-	Watch(ctx context.Context, changed func())
+	// Watch calls changed whenever a link or its IPv6 may have changed, and heard with what router advertisements say about
+	// names, until ctx ends. It may call changed for nothing, and may return early when the kernel does not report.
+	Watch(ctx context.Context, changed func(), heard func(Advert))
+	// Solicit asks the routers on a link to advertise themselves. They need not answer.
+	Solicit(index int) error
 	// LinkSetUp brings an interface up, with IPv6 from router advertisements if the kernel has IPv6; one that is up
 	// already is no error.
 	LinkSetUp(index int) error

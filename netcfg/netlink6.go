@@ -25,25 +25,60 @@ const (
 	flagOther      = 0x80 // IF_RA_OTHERCONF
 )
 
+// routerSolicitation is a type of ICMPv6 message (RFC 4861, section 4.1).
+const routerSolicitation = 133
+
 // watchPause is waited after the kernel's reports could not be read, such as when there were too many of them.
 const watchPause = 100 * time.Millisecond
 
-// Watch implements Links: what the kernel reports only says that it is time to look.
-func (n *Netlink) Watch(ctx context.Context, changed func()) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_IFINFO)
+// Watch implements Links: of changes, what the kernel reports only says that it is time to look.
+func (n *Netlink) Watch(ctx context.Context, changed func(), heard func(Advert)) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_IFINFO,
+		unix.RTNLGRP_ND_USEROPT)
 	if err != nil {
 		return
 	}
 	defer context.AfterFunc(ctx, socket.Close)()
 	for ctx.Err() == nil {
-		if _, _, err := socket.Receive(); err != nil {
+		messages, _, err := socket.Receive()
+		if err != nil {
 			if errors.Is(err, os.ErrClosed) {
 				return
 			}
 			sleep(ctx, watchPause)
 		}
-		changed()
+		look := err != nil
+		for _, m := range messages {
+			if m.Header.Type != unix.RTM_NEWNDUSEROPT {
+				look = true
+				continue
+			}
+			for _, a := range advertsOf(m.Data) {
+				heard(a)
+			}
+		}
+		if look {
+			changed()
+		}
 	}
+}
+
+// Solicit implements Links. The kernel does so itself when a link is set up, but not when its carrier is back.
+func (n *Netlink) Solicit(index int) error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+	if err != nil {
+		return fmt.Errorf("solicit routers: %w", err)
+	}
+	// No router would take a message that may have come through another one (RFC 4861, section 6.1.1).
+	err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+	if err == nil {
+		to := &unix.SockaddrInet6{ZoneId: uint32(index), Addr: netip.IPv6LinkLocalAllRouters().As16()}
+		err = unix.Sendto(fd, []byte{routerSolicitation, 7: 0}, unix.MSG_DONTWAIT, to) // the kernel adds the checksum
+	}
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return fmt.Errorf("solicit routers: %w", err)
+	}
+	return nil
 }
 
 // acceptRA has the kernel make addresses and routes from router advertisements, which is its default. A kernel without

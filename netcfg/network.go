@@ -124,7 +124,8 @@ func (r Result) Leased() []Interface {
 //  1. each Ethernet link that there is or comes is brought up, and watched for its carrier;
 //  2. all links at once: an address by DHCPv4 (or the static one), MTU (smaller than the link's own, or that), routes; renewed in time,
 //     taken away when a server takes it back or its time is over, and then asked for anew;
-//  3. IPv6 beside that: addresses by the kernel from router advertisements, and DHCPv6 where those ask for it;
+//  3. IPv6 beside that: addresses by the kernel from router advertisements, nameservers out of those, and DHCPv6 where
+//     they ask for it;
 //  4. etc/resolv.conf, whenever something of it changes;
 //  5. a link without carrier loses its routes, so that another one is used; when the carrier is back they return at
 //     once, and the server is asked whether the lease still holds.
@@ -170,7 +171,7 @@ func (n *Network) Run(ctx context.Context) {
 	}
 	defer running.Wait()
 	n.update(func() { n.begun = time.Now() })
-	spawn("network changes", func() { n.opt.Links.Watch(ctx, func() { wake(n.kick) }) })
+	spawn("network changes", func() { n.opt.Links.Watch(ctx, func() { wake(n.kick) }, n.hear) })
 	for {
 		n.look(ctx, spawn)
 		timer := time.NewTimer(n.nextLook())
@@ -213,7 +214,7 @@ func (n *Network) look(ctx context.Context, spawn func(string, func())) {
 	there := make(map[int]bool)
 	for _, l := range candidates(all) {
 		there[l.Index] = true
-		c := n.find(l)
+		c := n.find(l.Index)
 		if c == nil {
 			if c = n.add(ctx, l); c == nil {
 				continue
@@ -236,13 +237,20 @@ func (n *Network) list() []*nic {
 	return slices.Clone(n.nics)
 }
 
-func (n *Network) find(l Link) *nic {
+func (n *Network) find(index int) *nic {
 	for _, c := range n.list() {
-		if c.link.Index == l.Index {
+		if c.link.Index == index {
 			return c
 		}
 	}
 	return nil
+}
+
+// hear passes on what a router advertises. What comes before its link is known is asked for once more.
+func (n *Network) hear(a Advert) {
+	if c := n.find(a.Link); c != nil {
+		c.hear(a)
+	}
 }
 
 // add takes up a link, unless it is none of ours.
@@ -397,8 +405,9 @@ func (n *Network) nextMetric() int {
 }
 
 // resolve writes resolv.conf for what there is: the preferred nameservers, those of the head file, those of the links
-// in the order of their metrics, and then those of IPv6. The lock is held.
-func (n *Network) resolve() {
+// in the order of their metrics, those of DHCPv6, and then those of router advertisements (the order of RFC 8106,
+// section 5.3.1). Those that are gone are not kept for want of others. The lock is held.
+func (n *Network) resolve(gone ...netip.Addr) {
 	var settings []Settings
 	for _, i := range n.result().Leased() {
 		settings = append(settings, i.Lease.Settings)
@@ -409,10 +418,15 @@ func (n *Network) resolve() {
 			settings = append(settings, c.lease6.Settings)
 		}
 	}
-	if len(settings) == 0 && !slices.ContainsFunc(n.nics, (*nic).reaches6) {
+	for _, c := range n.nics {
+		if c.carrier && len(c.names.DNS)+len(c.names.Search) > 0 {
+			settings = append(settings, c.names)
+		}
+	}
+	if len(settings)+len(gone) == 0 && !slices.ContainsFunc(n.nics, (*nic).reaches6) {
 		return // what was written for a link that is gone for now does no harm
 	}
-	text, err := n.writeResolvConf(settings, known > 0)
+	text, err := n.writeResolvConf(settings, known > 0, gone)
 	if err != nil && n.resolving == nil {
 		n.opt.Log(err.Error())
 	}
@@ -422,7 +436,7 @@ func (n *Network) resolve() {
 	}
 }
 
-func (n *Network) writeResolvConf(settings []Settings, say bool) ([]byte, error) {
+func (n *Network) writeResolvConf(settings []Settings, say bool, gone []netip.Addr) ([]byte, error) {
 	dir := n.opt.Root
 	if dir == "" {
 		dir = "/"
@@ -441,7 +455,10 @@ func (n *Network) writeResolvConf(settings []Settings, say bool) ([]byte, error)
 		if say && n.resolvConf == nil {
 			n.opt.Log(ResolvConfPath + ": left as it is: no lease names a nameserver")
 		}
-		return readResolvConf(root)
+		old, err := readResolvConf(root)
+		if err != nil || !conf.keep(old, gone) {
+			return old, err
+		}
 	}
 	text := conf.Bytes()
 	return text, writeResolvConf(root, text)

@@ -31,7 +31,8 @@ type recorder struct {
 	carrier map[int]time.Time // from when on a link that is up has carrier; missing means never
 	fail    string            // the call that is to fail
 	calls   []string
-	changed func() // of Watch
+	changed func() // of Watch, as is heard
+	heard   func(Advert)
 	inet6   Inet6
 }
 
@@ -63,9 +64,9 @@ func (r *recorder) LinkList() ([]Link, error) {
 	return links, nil
 }
 
-func (r *recorder) Watch(ctx context.Context, changed func()) {
+func (r *recorder) Watch(ctx context.Context, changed func(), heard func(Advert)) {
 	r.mu.Lock()
-	r.changed = changed
+	r.changed, r.heard = changed, heard
 	r.mu.Unlock()
 	<-ctx.Done()
 }
@@ -86,6 +87,8 @@ func (r *recorder) Inet6(int) (Inet6, error) {
 	defer r.mu.Unlock()
 	return r.inet6, nil
 }
+
+func (r *recorder) Solicit(index int) error { return r.do("solicit %d", index) }
 
 func (r *recorder) LinkSetUp(index int) error { return r.do("up %d", index) }
 

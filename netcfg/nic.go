@@ -43,6 +43,8 @@ type nic struct {
 	err      error // why it is not held
 	lease6   *Lease6
 	inet6    Inet6
+	adverts  adverts  // what the routers have said about names
+	names    Settings // what of it is in use: DNS and Search
 }
 
 func newNIC(ctx context.Context, n *Network, l Link) *nic {
@@ -75,6 +77,7 @@ func (c *nic) setCarrier(carrier bool) {
 	case !carrier && c.carrier:
 		c.down(ErrNoCarrier)
 		c.up = nil
+		c.adverts.heard = false
 	}
 	c.carrier = carrier
 	c.net.mu.Unlock()

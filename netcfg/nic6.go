@@ -16,6 +16,13 @@ import (
 const (
 	look6  = 30 * time.Second // between two looks at what router advertisements have brought, beside the kernel's reports
 	tries6 = 15 * time.Second // for a DHCPv6 server to answer, in one round of asking
+	calm6  = 5 * time.Second  // between two changes of what router advertisements say about names
+
+	// Between a router that the kernel has heard, but nobody here, and asking it; between asking and asking again; and how
+	// often (RFC 4861, section 10).
+	solicitDelay    = time.Second
+	solicitInterval = 4 * time.Second
+	maxSolicits     = 3
 )
 
 // run6 keeps up with the link's IPv6 until ctx ends. Addresses and routes from router advertisements are the kernel's
@@ -34,6 +41,8 @@ func (c *nic) run6(ctx context.Context) {
 // hold6 looks whenever something may have changed, while there is carrier.
 func (c *nic) hold6(up context.Context) {
 	var asked six
+	var sought solicits
+	var used time.Time   // when the names of router advertisements have last changed
 	if c.lease6 != nil { // the link has been away: the network may be another one
 		c.drop6()
 	}
@@ -42,7 +51,10 @@ func (c *nic) hold6(up context.Context) {
 		if err == nil {
 			c.see6(now)
 		}
-		wait := look6
+		wait := c.use6(&used)
+		if err == nil {
+			wait = min(wait, c.solicit6(now, &sought))
+		}
 		if err == nil && c.net.opt.DHCP6 != nil {
 			wait = min(wait, c.serve6(up, now, &asked))
 		}
@@ -74,6 +86,69 @@ func (c *nic) see6(now Inet6) {
 
 // reaches6 tells whether the link has an address and a router of IPv6. The lock is held.
 func (c *nic) reaches6() bool { return c.carrier && c.inet6.Router && len(c.inet6.Addresses) > 0 }
+
+// hear notes what a router has said about names.
+func (c *nic) hear(a Advert) {
+	c.net.mu.Lock()
+	c.adverts.add(a, c.link.Name, time.Now())
+	c.net.mu.Unlock()
+	wake(c.woken[1])
+}
+
+// use6 uses the names of router advertisements, and says them when they are others than before. It returns how long
+// nothing has to be done. Routers that cannot make up their minds do not fill a log, or wear out a disk.
+func (c *nic) use6(used *time.Time) (wait time.Duration) {
+	c.net.update(func() {
+		now, was := time.Now(), c.names
+		dns, search, left := c.adverts.names(now)
+		wait = left
+		if !c.carrier || slices.Equal(dns, was.DNS) && slices.Equal(search, was.Search) &&
+			slices.Equal(c.adverts.dropped, was.Dropped) {
+			return
+		}
+		if calm := used.Add(calm6).Sub(now); calm > 0 {
+			wait = min(left, calm)
+			return
+		}
+		*used = now
+		c.names = Settings{DNS: dns, Search: search, Dropped: c.adverts.dropped}
+		c.net.opt.Log(c.link.Name + ": router advertisements: " + c.names.nameserverText())
+		for _, d := range c.names.Dropped {
+			if !slices.Contains(was.Dropped, d) {
+				c.net.opt.Log(fmt.Sprintf("%s: not used: %s", c.link.Name, d))
+			}
+		}
+		c.net.resolve(slices.DeleteFunc(was.DNS, func(a netip.Addr) bool { return slices.Contains(dns, a) })...)
+	})
+	return wait
+}
+
+// solicits is how asking routers stands while a link has carrier.
+type solicits struct {
+	sent int
+	next time.Time
+}
+
+// solicit6 asks the routers that the kernel has heard to say once more what they have said about names: it may have been
+// before anybody listened here. It returns how long nothing has to be done.
+func (c *nic) solicit6(now Inet6, sought *solicits) time.Duration {
+	c.net.mu.Lock()
+	heard := c.adverts.heard
+	c.net.mu.Unlock()
+	if heard || !now.Router || sought.sent == maxSolicits {
+		return look6
+	}
+	if sought.next.IsZero() {
+		sought.next = time.Now().Add(solicitDelay) // what is under way comes first
+	}
+	if wait := time.Until(sought.next); wait > 0 {
+		return wait
+	}
+	sought.sent++
+	sought.next = time.Now().Add(solicitInterval)
+	_ = c.net.opt.Links.Solicit(c.link.Index) // it may go better the next time, and nothing waits for it
+	return solicitInterval
+}
 
 // six is how asking for DHCPv6 stands while a link has carrier.
 type six struct {

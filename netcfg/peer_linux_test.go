@@ -5,6 +5,7 @@ package netcfg
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -44,6 +45,10 @@ const (
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleEnv)
 	if role == "" || role == clientRole {
+		// The tests in namespaces mostly wait, so they need not have a processor each.
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	run := serve
@@ -238,6 +243,8 @@ func serve(role string) error {
 		return execDnsmasq()
 	case "dnsmasq":
 		return execDnsmasq()
+	case "router":
+		return route()
 	case "hostile 6", "useless 6":
 		return respond6(role)
 	}

@@ -58,6 +58,19 @@ func Merge(preferred []netip.Addr, head ResolvConf, leases ...Settings) ResolvCo
 	return c
 }
 
+// keep makes c what an older text has without the nameservers that are gone. It reports whether there were such; if not, c
+// is left as it is.
+func (c *ResolvConf) keep(text []byte, gone []netip.Addr) bool {
+	old, err := ParseResolvConf(bytes.NewReader(text))
+	isGone := func(a netip.Addr) bool { return slices.Contains(gone, a) }
+	if err != nil || !slices.ContainsFunc(old.Nameservers, isGone) {
+		return false
+	}
+	old.Nameservers = slices.DeleteFunc(old.Nameservers, isGone)
+	*c = old
+	return true
+}
+
 // firstOf returns the first n different elements of list, nil when there are none.
 func firstOf[T comparable](list []T, n int) []T {
 	var out []T

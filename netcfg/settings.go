@@ -77,11 +77,8 @@ func (s Settings) String() string {
 	case s.Address.Addr().Is4():
 		b.WriteString(" without a gateway")
 	}
-	for i, d := range s.DNS {
-		if i == 0 {
-			b.WriteString(", nameserver")
-		}
-		fmt.Fprintf(&b, " %s", d)
+	if len(s.DNS) > 0 {
+		b.WriteString(", " + s.nameserverText())
 	}
 	if s.Lease == 0 {
 		b.WriteString(", static")
@@ -89,6 +86,18 @@ func (s Settings) String() string {
 		fmt.Fprintf(&b, ", lease %s", s.Lease)
 	}
 	return b.String()
+}
+
+// nameserverText is "nameserver" with all of them, or that there is none.
+func (s Settings) nameserverText() string {
+	if len(s.DNS) == 0 {
+		return "no nameserver"
+	}
+	text := "nameserver"
+	for _, d := range s.DNS {
+		text += " " + d.String()
+	}
+	return text
 }
 
 // SettingsFrom turns a DHCPv4 offer or acknowledgement into Settings. It refuses (an error that wraps ErrRefused) an
@@ -126,7 +135,7 @@ func (s *Settings) drop(format string, args ...any) {
 func ownAddress(answer *dhcpv4.DHCPv4) (netip.Prefix, error) {
 	addr, why := usableHost(answer.YourIPAddr)
 	if why == "" && addr.IsLinkLocalUnicast() {
-		why = "link-local" // RFC 3927, section 1.6: never by DHCP
+		why = linkLocal // RFC 3927, section 1.6: never by DHCP
 	}
 	if why != "" {
 		return netip.Prefix{}, fmt.Errorf("%w: address %s is %s", ErrRefused, answer.YourIPAddr, why)
@@ -249,7 +258,7 @@ func destination(network *net.IPNet) (dst netip.Prefix, why string) {
 	return dst, ""
 }
 
-// nameservers picks the usable ones, at most MaxDNS; usable is usableHost or usableHost6.
+// nameservers picks the usable ones, at most MaxDNS; usable is usableHost or the like.
 func (s *Settings) nameservers(list []net.IP, usable func(net.IP) (netip.Addr, string)) []netip.Addr {
 	var dns []netip.Addr
 	for _, ip := range list {

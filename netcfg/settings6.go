@@ -94,6 +94,9 @@ func (l *Lease6) addAddress(list []*dhcpv6.OptIANA, link Link) error {
 	return why
 }
 
+// linkLocal is what usableHost6 says of an address that means nothing without its link.
+const linkLocal = "link-local"
+
 // usableHost6 turns ip into an address of a single other machine; why is "" when it is one, else what it is instead.
 func usableHost6(ip net.IP) (addr netip.Addr, why string) {
 	addr, ok := netip.AddrFromSlice(ip)
@@ -109,7 +112,7 @@ func usableHost6(ip net.IP) (addr netip.Addr, why string) {
 	case addr.IsMulticast():
 		return addr, "multicast"
 	case addr.IsLinkLocalUnicast():
-		return addr, "link-local"
+		return addr, linkLocal
 	}
 	return addr, ""
 }
