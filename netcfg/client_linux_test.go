@@ -26,6 +26,8 @@ func TestPeers(t *testing.T) {
 	}
 	t.Run("dnsmasq", testDnsmasq)
 	t.Run("classless routes and mtu", testClassless)
+	t.Run("address in use", testInUse)
+	t.Run("what is probed", testProbes)
 	t.Run("late server", testLateServer)
 	t.Run("two links", testTwoLinks)
 	t.Run("hostile first", testHostileFirst)
@@ -83,7 +85,7 @@ func checkLease(t *testing.T, result Result) {
 func testClassless(t *testing.T) {
 	connect(t, "eth0", "dnsmasq", poolArg, "--dhcp-option=option:mtu,1400",
 		"--dhcp-option=121,0.0.0.0/0,10.77.0.1,172.16.0.0/12,10.77.0.2,192.0.2.0/24,0.0.0.0,198.51.100.0/24,203.0.113.1")
-	opt := Options{Links: mustNetlink(t), DHCP: &Client{}, Root: t.TempDir()}
+	opt := Options{Links: mustNetlink(t), DHCP: quickClient(), Root: t.TempDir()}
 	if _, err := configure(t.Context(), opt); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +118,7 @@ func testTwoLinks(t *testing.T) {
 	connect(t, "eth1", "dnsmasq", poolArg)
 	limits := quickly()
 	limits.Lease = time.Minute
-	opt := Options{Links: mustNetlink(t), DHCP: &Client{}, Root: t.TempDir(), Limits: limits}
+	opt := Options{Links: mustNetlink(t), DHCP: quickClient(), Root: t.TempDir(), Limits: limits}
 	begin := time.Now()
 	result, err := configure(t.Context(), opt)
 	if err != nil {
@@ -136,7 +138,7 @@ func testTwoLinks(t *testing.T) {
 // testHostileFirst has a server that sends usable messages only after several hostile ones.
 func testHostileFirst(t *testing.T) {
 	connect(t, "eth0", "hostile first")
-	result, err := configure(t.Context(), Options{Links: mustNetlink(t), DHCP: &Client{}, Root: t.TempDir()})
+	result, err := configure(t.Context(), Options{Links: mustNetlink(t), DHCP: quickClient(), Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

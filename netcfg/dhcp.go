@@ -92,33 +92,72 @@ type Client struct {
 	XID func() uint32
 	// MinLease is the shortest lease that is believed; 0 means the constant of that name.
 	MinLease time.Duration
+	// Probe is how long other machines have to say that they have an address before it is used; 0 means 750 ms.
+	Probe time.Duration
+	// DeclinePause is waited after an address was declined; 0 means 10 s.
+	DeclinePause time.Duration
 }
 
 // exchange is one attempt to get a lease on one link.
 type exchange struct {
 	client  *Client
 	conn    *nclient4.Client
+	raw     net.PacketConn // below conn
 	to      *net.UDPAddr
 	link    Link
 	refused string // why the last unusable answer was refused
 }
 
 // Acquire implements DHCP: it asks until a server has granted a usable lease or ctx ends. Answers that cannot be used
-// do not end the wait for better ones; the last of them is named in the error, which wraps ErrNoAnswer.
+// do not end the wait for better ones; the last of them is named in the error, which wraps ErrNoAnswer. An address that
+// another machine has is declined; if the link does not have it yet, it takes a moment to find that out.
 func (c *Client) Acquire(ctx context.Context, link Link) (Lease, error) {
 	x, err := c.broadcast(link)
 	if err != nil {
 		return Lease{}, err
 	}
 	defer x.close()
+	var declined []string
 	for {
+		pause := c.Backoff.Wait(0, c.jitter())
 		lease, err := x.run(ctx)
-		if !errors.Is(err, errOfferLost) {
+		if err == nil {
+			err = x.claim(ctx, lease)
+		}
+		switch {
+		case errors.Is(err, errDeclined):
+			declined = append(declined, x.refused)
+			if pause = c.DeclinePause; pause <= 0 {
+				pause = declinePause
+			}
+		case !errors.Is(err, errOfferLost):
+			for _, d := range declined {
+				lease.Settings.drop("%s", d)
+			}
 			return lease, err
 		}
 		// Start anew (RFC 2131, section 3.1), but not in a tight loop. When ctx ends, so does the next discovery.
-		sleep(ctx, c.Backoff.Wait(0, c.jitter()))
+		sleep(ctx, pause)
 	}
+}
+
+// claim declines a lease whose address another machine has.
+func (x *exchange) claim(ctx context.Context, lease Lease) error {
+	s := lease.Settings
+	owner, err := x.client.probe(ctx, x.link, s.Address.Addr())
+	if err != nil && x.refused != "" {
+		err = fmt.Errorf("%w, last answer refused: %s", err, x.refused)
+	}
+	if err != nil || owner == nil {
+		return err
+	}
+	x.refused = fmt.Sprintf("address %s: %s has it", s.Address.Addr(), owner)
+	m := x.client.farewell(x.link, dhcpv4.MessageTypeDecline, s.Server)
+	m.UpdateOption(dhcpv4.OptRequestedIPAddress(s.Address.Addr().AsSlice()))
+	if _, err := x.raw.WriteTo(m.ToBytes(), x.to); err != nil {
+		return fmt.Errorf("dhcp: decline %s: %w", s.Address.Addr(), err)
+	}
+	return errDeclined
 }
 
 // broadcast opens a raw socket, which needs no address.
@@ -150,7 +189,7 @@ func (c *Client) exchange(conn net.PacketConn, link Link) (*exchange, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("dhcp: %w", err), conn.Close())
 	}
-	return &exchange{client: c, conn: client, to: client.RemoteAddr(), link: link}, nil
+	return &exchange{client: c, conn: client, raw: conn, to: client.RemoteAddr(), link: link}, nil
 }
 
 func (x *exchange) close() { _ = x.conn.Close() }
@@ -225,10 +264,8 @@ func (c *Client) Release(ctx context.Context, link Link, lease Lease) error {
 	if err != nil {
 		return fmt.Errorf("dhcp: release %s: %w", s.Address.Addr(), err)
 	}
-	m := c.message(link, dhcpv4.MessageTypeRelease)
+	m := c.farewell(link, dhcpv4.MessageTypeRelease, s.Server)
 	m.ClientIPAddr = s.Address.Addr().AsSlice()
-	m.UpdateOption(dhcpv4.OptServerIdentifier(s.Server.AsSlice()))
-	delete(m.Options, dhcpv4.OptionParameterRequestList.Code())
 	_, err = udp.WriteTo(m.ToBytes(), &net.UDPAddr{IP: s.Server.AsSlice(), Port: nclient4.ServerPort})
 	if err = errors.Join(err, udp.Close()); err != nil {
 		return fmt.Errorf("dhcp: release %s: %w", s.Address.Addr(), err)
@@ -279,8 +316,11 @@ func (c *Client) lease(answer *dhcpv4.DHCPv4, server netip.Addr) (Lease, error) 
 // requestTries is how often an offer is asked for before it is given up.
 const requestTries = 5
 
-// errOfferLost tells that an exchange failed after its offer and is to be started again; it never leaves Acquire.
-var errOfferLost = errors.New("offer lost")
+// These tell that an exchange failed after its offer and is to be started again; they never leave Acquire.
+var (
+	errOfferLost = errors.New("offer lost")
+	errDeclined  = errors.New("address declined")
+)
 
 // ask sends message, again and again with growing waits, until an answer matches, ctx ends or tries are used up; tries
 // below 0 means no limit. What it says in its error: what was waited for, how often it was asked for, how long, and
@@ -387,6 +427,15 @@ func (c *Client) message(link Link, kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 		dhcpv4.OptionInterfaceMTU, dhcpv4.OptionIPAddressLeaseTime, dhcpv4.OptionRenewTimeValue,
 		dhcpv4.OptionRebindingTimeValue,
 	))
+	return m
+}
+
+// farewell makes a message that nobody answers, with nothing that is only for answers (RFC 2131, table 5).
+func (c *Client) farewell(link Link, kind dhcpv4.MessageType, server netip.Addr) *dhcpv4.DHCPv4 {
+	m := c.message(link, kind)
+	m.UpdateOption(dhcpv4.OptServerIdentifier(server.AsSlice()))
+	delete(m.Options, dhcpv4.OptionParameterRequestList.Code())
+	delete(m.Options, dhcpv4.OptionMaximumDHCPMessageSize.Code())
 	return m
 }
 

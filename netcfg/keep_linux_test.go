@@ -117,7 +117,8 @@ func mustAwait(t *testing.T, n *running) Result {
 }
 
 func quickClient() *Client {
-	return &Client{MinLease: shortLease, Backoff: Backoff{First: 50 * time.Millisecond, Max: 100 * time.Millisecond}}
+	return &Client{MinLease: shortLease, Backoff: Backoff{First: 50 * time.Millisecond, Max: 100 * time.Millisecond},
+		Probe: 60 * time.Millisecond, DeclinePause: 100 * time.Millisecond}
 }
 
 // testExtensions has a server of each kind, all at once, for a little longer than a lease.

@@ -35,7 +35,7 @@ const (
 	netEnv  = "KINDLING_NETCFG_NET"  // number of the server's network, when it is not 77
 
 	clientRole = "client"
-	plugRole   = "plug" // not a server: it takes a server's cable out, or puts it in
+	plugRole   = "plug" // not a server: it changes something in a server's namespace
 	serverLink = "server0"
 	serverAddr = "10.77.0.1/24"
 	server6    = "2001:db8:77::1/64"
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	}
 	run := serve
 	if role == plugRole {
-		run = func(string) error { return plug(strings.Fields(os.Getenv(argsEnv))) }
+		run = func(string) error { return change(strings.Fields(os.Getenv(argsEnv))) }
 	}
 	if err := run(role); err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)
@@ -126,18 +126,29 @@ type peer struct {
 	dir string // its working directory: dnsmasq's leases are there
 }
 
-// plug gives the link to a server carrier, or takes it away, at the server's end.
+// plug gives the link to a server carrier ("up"), or takes it away ("down"), at the server's end.
 func (p peer) plug(t *testing.T, state string) {
 	t.Helper()
+	p.change(t, state)
+}
+
+// own gives the server's machine a further address.
+func (p peer) own(t *testing.T, a netip.Addr) {
+	t.Helper()
+	p.change(t, "own", a.String()+"/32")
+}
+
+func (p peer) change(t *testing.T, what ...string) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"="+plugRole, fmt.Sprintf("%s=%d %s", argsEnv, p.pid, state))
+	cmd.Env = append(os.Environ(), roleEnv+"="+plugRole, fmt.Sprintf("%s=%d %s", argsEnv, p.pid, strings.Join(what, " ")))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("plug %s: %v\n%s", state, err, out)
+		t.Fatalf("%v: %v\n%s", what, err, out)
 	}
 }
 
-// plug sets the link in the namespace of another process up or down.
-func plug(args []string) error {
+// change does what plug and own are for, in the namespace of another process.
+func change(args []string) error {
 	runtime.LockOSThread() // the namespace is the thread's
 	ns, err := os.Open("/proc/" + args[0] + "/ns/net")
 	if err != nil {
@@ -146,15 +157,22 @@ func plug(args []string) error {
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		return err
 	}
-	link, err := netlink.LinkByName(serverLink)
+	name := serverLink
+	if args[1] == "own" {
+		name = "lo"
+	}
+	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
 	}
-	if args[1] != "up" {
+	if args[1] == "down" {
 		return netlink.LinkSetDown(link)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
+	}
+	if args[1] == "own" {
+		return addAddr(link, args[2])
 	}
 	return addAddr(link, server6) // the kernel has removed it
 }
