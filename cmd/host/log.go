@@ -12,9 +12,9 @@ import (
 	"os"
 
 	"kindling/host/diskimage"
-	"kindling/host/ext4"
 	"kindling/host/resume"
 	"kindling/host/rundir"
+	"kindling/internal/ext4"
 	"kindling/internal/history"
 )
 

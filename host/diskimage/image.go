@@ -23,7 +23,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"kindling/host/ext4"
+	"kindling/internal/ext4"
 )
 
 // Errors that callers tell apart.

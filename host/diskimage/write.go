@@ -17,8 +17,8 @@ import (
 	"strconv"
 	"strings"
 
-	"kindling/host/ext4"
 	"kindling/internal/event"
+	"kindling/internal/ext4"
 )
 
 // Errors of changes.

@@ -24,8 +24,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/diskimage"
-	"kindling/host/ext4"
 	"kindling/host/resume"
+	"kindling/internal/ext4"
 	"kindling/tests/powercut"
 )
 

@@ -1,13 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The Kindling authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package ext4 reads ext2, ext3 and ext4 filesystems from an image, without root and without a kernel.
+// Package ext4 reads ext2, ext3 and ext4 filesystems from an image or a disk, without root and without a kernel.
 //
-// It is for images that a guest has written, so every number in them is taken for a lie until it has been checked:
+// It is for what a guest has written, so every number in them is taken for a lie until it has been checked:
 // nothing is allocated by a size that the image gives, walks are bounded, and symbolic links are followed inside the
-// image only. It never writes, knows no journal (NeedsRecovery says that one has to be replayed first, which is package
-// diskimage's work), and leaves out what a bootstrap's filesystem does not have: inline data, encryption, meta block
-// groups. It is called by package diskimage. Layout: Linux, Documentation/filesystems/ext4.
+// image only. A journal is replayed in the reader's eyes only (Recovered). It leaves out what a bootstrap's filesystem does
+// not have: inline data, encryption, meta block groups. It is called by package diskimage. Layout: Linux,
+// Documentation/filesystems/ext4.
 package ext4
 
 import (
