@@ -49,7 +49,25 @@ func (r *run) prepareResume(ctx context.Context) (machine, error) {
 		return machine{}, diskError(fmt.Errorf("run %s: %w", dir.Path(), err))
 	}
 	m, err := r.resumeMachine(ctx, was, disk)
+	if err == nil && !r.cmd.DryRun {
+		err = r.mend(ctx, disk)
+	}
 	return m, errors.Join(err, disk.Close())
+}
+
+// mend makes whole what a power cut has torn on the run's disk, because no kernel before Linux 6.11 would mount it.
+func (r *run) mend(ctx context.Context, disk *resume.Disk) error {
+	torn := disk.Torn()
+	if torn == "" {
+		return nil
+	}
+	if err := disk.Mend(ctx); err != nil {
+		return diskError(err)
+	}
+	line := fmt.Sprintf("a power cut has torn %s on %s: mended", torn, r.dir.Rel(disk.Path))
+	r.say(line)
+	r.notes = append(r.notes, line)
+	return nil
 }
 
 // remember writes down what it takes to go on with the run: o is the machine with the disks that it has now.

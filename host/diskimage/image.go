@@ -5,7 +5,8 @@
 //
 // An image is raw or qcow2, with the MS-DOS label and the one partition that a bootstrap makes, or an ext filesystem
 // as a whole. What a guest that lost its power has left in the filesystem's journal is seen in place, though the image
-// stays as it is; it is put there only before something is written. QEMU's own locks keep a machine and this package
+// stays as it is; it is put there only before something is written. What a power cut has torn so that Linux refuses the
+// filesystem can be made whole by itself (Mend). QEMU's own locks keep a machine and this package
 // from using one image at the same time.
 //
 // Nothing in an image is trusted: package ext4 reads it, changes are written by debugfs into names that were looked at,
@@ -51,6 +52,7 @@ type Image struct {
 	// Partition is where the filesystem lies.
 	Partition Partition
 
+	image  string // the image
 	path   string // the file that is read: the image itself, or the copy
 	header []byte // of the image
 	opts   Options
@@ -81,7 +83,7 @@ func openImage(path string, o Options) (*os.File, []byte, error) {
 
 // Open opens an image and finds its filesystem. It fails with ErrInUse while a machine uses it.
 func Open(ctx context.Context, path string, o Options) (_ *Image, err error) {
-	i := &Image{path: path, opts: o}
+	i := &Image{image: path, path: path, opts: o}
 	if i.lock, i.header, err = openImage(path, o); err != nil {
 		return nil, err
 	}
@@ -187,6 +189,51 @@ func (i *Image) settle() error {
 		return err
 	}
 	return i.find()
+}
+
+// Mend writes what makes whole what Torn says, and nothing else, so that Linux can mount the filesystem and replay its
+// journal. It works whatever the options say. Other programs keep off the image meanwhile, and a raw one until it is closed.
+func (i *Image) Mend(ctx context.Context) error {
+	if i.Torn() == "" {
+		return nil
+	}
+	if err := i.mend(ctx); err != nil {
+		return fmt.Errorf("image %s: %w", i.image, err)
+	}
+	return nil
+}
+
+func (i *Image) mend(ctx context.Context) (err error) {
+	if err := i.lock.Close(); err != nil {
+		return err
+	}
+	if bytes.HasPrefix(i.header, []byte(qcow2Magic)) {
+		err := i.FS.Mend(io.NewOffsetWriter(qcow2Writer{ctx, i.image}, i.Partition.Offset))
+		i.lock = nil // the copy is read, which nobody else has
+		return err
+	}
+	if i.lock, err = openLocked(i.path, true); err != nil {
+		return err
+	}
+	if err := i.find(); err != nil { // nobody had it locked for a moment
+		return err
+	}
+	return errors.Join(i.FS.Mend(io.NewOffsetWriter(i.lock, i.Partition.Offset)), i.lock.Sync())
+}
+
+// qcow2Writer writes to what a qcow2 image holds. QEMU's own program does it, under QEMU's locks.
+type qcow2Writer struct {
+	ctx  context.Context //nolint:containedctx // io.WriterAt has none
+	path string
+}
+
+// WriteAt implements io.WriterAt.
+func (w qcow2Writer) WriteAt(b []byte, at int64) (int, error) {
+	write := fmt.Sprintf("write -s /dev/stdin %d %d", at, len(b))
+	if _, err := output(w.ctx, "qemu-io", "qemu-utils", bytes.NewReader(b), "-f", "qcow2", "-c", write, w.path); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // filesystem finds the filesystem in an image of that size: in the first partition that has one, or in all of it.

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"kindling/internal/ext4"
 )
 
 // atGiB is where a bootstrap's partition begins.
@@ -99,7 +101,7 @@ func unclean(t *testing.T, path string, offset int64) {
 	out := command(t, "bmap /marker 0\n", "debugfs", "-f", "-", device)
 	fields := strings.Fields(out)
 	number := fields[len(fields)-1]
-	command(t, "jo\njw -b "+number+" "+filepath.Join(dir, "block")+"\njc\n", "debugfs", "-w", "-f", "-", device)
+	command(t, "jo -c\njw -b "+number+" "+filepath.Join(dir, "block")+"\njc\n", "debugfs", "-w", "-f", "-", device)
 }
 
 func open(t *testing.T, path string, o Options) *Image {
@@ -391,4 +393,69 @@ func FuzzPartitions(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a power cut has torn is made whole in the image itself, and nothing else changes in it; damage is left alone.
+func TestMend(t *testing.T) {
+	raw := disk(t, 1<<20)
+	unclean(t, raw, 1<<20)
+	whole, err := os.ReadFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := []byte("\xc0\x3b\x39\x98\x00\x00\x00\x02") // of a commit block
+	at := bytes.Index(whole, head)
+	if at < 0 || bytes.Count(whole, head) != 1 {
+		t.Fatal("no commit block")
+	}
+	tornAt := func(t *testing.T, format string, places ...int) string {
+		data := bytes.Clone(whole)
+		for _, p := range places {
+			data[p] ^= 0xff
+		}
+		path := filepath.Join(t.TempDir(), "torn image")
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if format == "raw" {
+			return path
+		}
+		command(t, "", "qemu-img", "convert", "-f", "raw", "-O", format, path, path+"."+format)
+		return path + "." + format
+	}
+	for _, format := range []string{"raw", "qcow2"} {
+		path := tornAt(t, format, at+600)
+		i := open(t, path, Options{})
+		if i.Torn() == "" {
+			t.Fatalf("%s: nothing is torn", format)
+		}
+		if err := i.Mend(t.Context()); err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		if got := content(t, i, "marker"); !strings.HasPrefix(got, "new") {
+			t.Errorf("%s: %q", format, got)
+		}
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+		back := filepath.Join(t.TempDir(), "back.img")
+		command(t, "", "qemu-img", "convert", "-f", format, "-O", "raw", path, back)
+		if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("%s: the image is not what it was before it was torn: %v", format, err)
+		}
+		if i := open(t, path, Options{}); i.Torn() != "" {
+			t.Errorf("%s: mended, and still torn: %s", format, i.Torn())
+		}
+	}
+	path := tornAt(t, "raw", at-1024) // what the whole transaction has written
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), path, Options{Write: true}); !errors.Is(err, ext4.ErrCorrupt) {
+		t.Errorf("damage: %v", err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("damage was written to: %v", err)
+	}
 }

@@ -141,11 +141,18 @@ func (f *FS) follow(at uint64, level int, index, per uint64) (uint64, error) {
 	return at, nil
 }
 
-// content reads the bytes of a file or folder. It implements io.ReaderAt.
+// content reads the bytes of a file or folder. It implements io.ReaderAt. It has no FS, but functions of it: an FS behind
+// an interface would keep all of what fs.FS needs in programs that use none of it.
 type content struct {
-	fs    *FS
-	inode *inode
-	last  run
+	inode     *inode
+	blockSize int64
+	locate    func(n *inode, block uint64) (run, error)
+	read      func(b []byte, block uint64, offset int64) error
+	last      run
+}
+
+func (f *FS) content(n *inode) *content {
+	return &content{inode: n, blockSize: f.blockSize, locate: f.locate, read: f.read}
 }
 
 // ReadAt implements io.ReaderAt. It is not safe for use by several goroutines.
@@ -167,21 +174,21 @@ func (c *content) ReadAt(b []byte, offset int64) (int, error) {
 
 // piece reads what of b lies in one run.
 func (c *content) piece(b []byte, at int64) (int, error) {
-	block := uint64(at / c.fs.blockSize)
+	block := uint64(at / c.blockSize)
 	if block < c.last.first || block >= c.last.first+c.last.count {
-		r, err := c.fs.locate(c.inode, block)
+		r, err := c.locate(c.inode, block)
 		if err != nil {
 			return 0, err
 		}
 		c.last = r
 	}
-	inRun := at - int64(c.last.first)*c.fs.blockSize
-	n := min(int64(len(b)), int64(c.last.count)*c.fs.blockSize-inRun)
+	inRun := at - int64(c.last.first)*c.blockSize
+	n := min(int64(len(b)), int64(c.last.count)*c.blockSize-inRun)
 	if c.last.hole {
 		clear(b[:n])
 		return int(n), nil
 	}
-	if err := c.fs.read(b[:n], c.last.at, inRun); err != nil {
+	if err := c.read(b[:n], c.last.at, inRun); err != nil {
 		return 0, fmt.Errorf("inode %d: %w", c.inode.number, err)
 	}
 	return int(n), nil

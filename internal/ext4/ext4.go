@@ -3,11 +3,11 @@
 
 // Package ext4 reads ext2, ext3 and ext4 filesystems from an image or a disk, without root and without a kernel.
 //
-// It is for what a guest has written, so every number in them is taken for a lie until it has been checked:
-// nothing is allocated by a size that the image gives, walks are bounded, and symbolic links are followed inside the
-// image only. A journal is replayed in the reader's eyes only (Recovered). It leaves out what a bootstrap's filesystem does
-// not have: inline data, encryption, meta block groups. It is called by package diskimage. Layout: Linux,
-// Documentation/filesystems/ext4.
+// It is for what a guest has written, so every number in it is taken for a lie until it has been checked: nothing is
+// allocated by a size that the image gives, walks are bounded, and symbolic links are followed inside the image only. A
+// journal is replayed in the reader's eyes only (Recovered); WriteBack and Mend are what writes. It leaves out what a
+// bootstrap's filesystem does not have: inline data, encryption, meta block groups. It is called by package diskimage and
+// the agent. Layout: Linux, Documentation/filesystems/ext4.
 package ext4
 
 import (
@@ -52,6 +52,7 @@ type FS struct {
 	descSize   int64
 	firstBlock int64 // the one that holds the superblock
 	incompat   uint32
+	torn       []tear
 }
 
 // Open reads the superblock of the filesystem that begins at the reader's start.

@@ -98,8 +98,20 @@ func (f *FS) Open(name string) (fs.File, error) {
 	if !info.Mode().IsRegular() && !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: neither file nor folder", fs.ErrInvalid)}
 	}
-	c := &content{fs: f, inode: n}
-	return &file{SectionReader: io.NewSectionReader(c, 0, n.size), info: info, fs: f, name: name}, nil
+	return &file{SectionReader: io.NewSectionReader(f.content(n), 0, n.size), info: info, fs: f, name: name}, nil
+}
+
+// Content gives the bytes of a regular file. Symbolic links are followed, inside the filesystem only. It is Open without
+// what fs.FS needs, for a program that has to be small.
+func (f *FS) Content(name string) (*io.SectionReader, error) {
+	n, err := f.walk(name, true)
+	if err == nil && n.mode&syscall.S_IFMT != syscall.S_IFREG {
+		err = fmt.Errorf("%w: no file", fs.ErrInvalid)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return io.NewSectionReader(f.content(n), 0, n.size), nil
 }
 
 // Stat follows symbolic links.
@@ -232,7 +244,7 @@ func (f *FS) target(n *inode) (string, error) {
 	target := make([]byte, n.size)
 	if n.size < int64(len(n.block)) && n.flags&flagExtents == 0 {
 		copy(target, n.block[:])
-	} else if _, err := (&content{fs: f, inode: n}).ReadAt(target, 0); err != nil {
+	} else if _, err := f.content(n).ReadAt(target, 0); err != nil {
 		return "", err
 	}
 	if bytes.IndexByte(target, 0) >= 0 {
@@ -249,7 +261,7 @@ func (f *FS) eachEntry(dir *inode, yield func(dirEntry) bool) error {
 	if dir.size > maxFolder {
 		return fmt.Errorf("%w: inode %d: a folder of %d bytes", ErrTooLarge, dir.number, dir.size)
 	}
-	c := &content{fs: f, inode: dir}
+	c := f.content(dir)
 	block := make([]byte, f.blockSize)
 	for at := int64(0); at+f.blockSize <= dir.size; at += f.blockSize {
 		if _, err := c.ReadAt(block, at); err != nil {

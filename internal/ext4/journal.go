@@ -4,7 +4,6 @@
 package ext4
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -49,12 +48,14 @@ func (f *FS) Recovered() (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	again, err := Open(&overlay{r: f.r, blockSize: f.blockSize, blocks: blocks})
+	now := &overlay{r: f.r, blockSize: f.blockSize, blocks: blocks}
+	again, err := Open(now)
 	if err != nil {
 		return nil, err
 	}
 	again.incompat &^= featureRecover
-	return again, nil
+	again.torn = l.torn
+	return again, again.checkSuper(f.r, now)
 }
 
 // WriteBack puts into place, through w, what Recovered has found in the journal, and marks the journal as empty. It
@@ -80,10 +81,9 @@ func (f *FS) WriteBack(w io.WriterAt) error {
 	if _, err := o.ReadAt(sb, superOffset); err != nil {
 		return err
 	}
-	const metadataCsum, checksumAt = 0x400, 0x3fc
 	binary.LittleEndian.PutUint32(sb[0x60:], le32(sb, 0x60)&^featureRecover)
-	if le32(sb, 0x64)&metadataCsum != 0 {
-		binary.LittleEndian.PutUint32(sb[checksumAt:], crc32c(^uint32(0), sb[:checksumAt]))
+	if sum, has := superSum(sb); has {
+		binary.LittleEndian.PutUint32(sb[superSumAt:], sum)
 	}
 	_, err := w.WriteAt(sb, superOffset)
 	return err
@@ -162,6 +162,7 @@ type log struct {
 	start    uint32
 	features uint32
 	seed     uint32 // of its checksums
+	torn     []tear
 }
 
 // openLog finds the journal and reads its superblock.
@@ -231,7 +232,10 @@ func (l *log) replay() (map[uint64]logged, error) {
 	at, sequence := l.start, l.sequence
 	raw := make([]byte, l.fs.blockSize)
 	for range l.where { // once around the ring at most
-		kind, err := l.record(raw, at, sequence)
+		kind, whole, err := l.record(raw, at, sequence)
+		if err == nil && !whole {
+			kind, err = l.judge(raw, at, sequence, kind, bad == nil)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -281,31 +285,34 @@ func (l *log) after(at uint32) uint32 {
 	return at + 1
 }
 
-// record reads a block of the log and gives its kind, 0 where the log ends: what is not of this transaction, or is not
-// whole, was not finished when the power went.
-func (l *log) record(raw []byte, at, sequence uint32) (uint32, error) {
+// record reads a block of the log and gives its kind, 0 where the log ends, and whether its checksum is right.
+func (l *log) record(raw []byte, at, sequence uint32) (kind uint32, whole bool, err error) {
 	if err := l.fs.read(raw, l.where[at], 0); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	be := binary.BigEndian
+	kind = be.Uint32(raw[4:])
 	if be.Uint32(raw) != journalMagic || be.Uint32(raw[8:]) != sequence {
-		return 0, nil
+		return 0, true, nil
 	}
-	kind := be.Uint32(raw[4:])
+	if kind != blockDescriptor && kind != blockCommit && kind != blockRevoke {
+		return 0, true, nil
+	}
+	return kind, l.whole(raw, kind), nil
+}
+
+// whole holds a record against its checksum.
+func (l *log) whole(raw []byte, kind uint32) bool {
 	sumAt := len(raw) - 4
 	if kind == blockCommit {
 		sumAt = 0x10
 	}
 	if l.features&(journalCsumV2|journalCsumV3) == 0 {
-		return kind, nil
+		return true
 	}
-	want := be.Uint32(raw[sumAt:])
 	sum := crc32c(l.seed, raw[:sumAt])
 	sum = crc32c(sum, make([]byte, 4))
-	if crc32c(sum, raw[sumAt+4:]) != want {
-		return 0, nil
-	}
-	return kind, nil
+	return crc32c(sum, raw[sumAt+4:]) == binary.BigEndian.Uint32(raw[sumAt:])
 }
 
 // tag says which block of the filesystem a logged block is.
@@ -381,22 +388,18 @@ func (l *log) checkData(t tag, at uint64, sequence uint32) error {
 func (l *log) revokes(raw []byte) []uint64 {
 	be := binary.BigEndian
 	end := min(int(be.Uint32(raw[12:])), len(raw))
-	in := bytes.NewReader(raw[16:max(16, end)])
 	var out []uint64
-	for {
-		var wide uint64
-		var narrow uint32
-		var err error
-		if l.features&journal64Bit != 0 {
-			err = binary.Read(in, be, &wide)
-		} else {
-			err = binary.Read(in, be, &narrow)
-			wide = uint64(narrow)
-		}
-		if err != nil {
+	for at := 16; ; {
+		switch wide := l.features&journal64Bit != 0; {
+		case wide && at+8 <= end:
+			out = append(out, be.Uint64(raw[at:]))
+			at += 8
+		case !wide && at+4 <= end:
+			out = append(out, uint64(be.Uint32(raw[at:])))
+			at += 4
+		default:
 			return out
 		}
-		out = append(out, wide)
 	}
 }
 
