@@ -241,7 +241,7 @@ func (j *job) partition(ctx context.Context, target disk.Name) (disk.Name, error
 
 // refuseRun refuses a partition that holds a run of Kindling: somebody's hours.
 func refuseRun(part disk.Name) error {
-	holds, err := holdsRun(part)
+	holds, err := holdsRun(part.Path())
 	if err != nil || !holds {
 		return err
 	}

@@ -7,9 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"kindling/guest/disk"
 	"kindling/guest/journal"
+	"kindling/internal/ext4"
 )
 
 // resume goes on with the run on a disk of this machine when the kernel command line asks for it: a run that was moved
@@ -36,8 +36,12 @@ func (a *agent) resume(ctx context.Context) error {
 		}
 		if part.Part != 0 {
 			a.note("going on with the run on %s", part)
-			if _, err := mount.Mount(part.Path(), newRoot, "ext4", rootOptions, 0); err != nil {
+			torn, err := mountRun(part.Path(), newRoot)
+			if err != nil {
 				return err
+			}
+			if torn != "" {
+				a.note("a power cut has torn %s on %s: mended", torn, part)
 			}
 			a.switchTo = newRoot
 			return a.switchRoot(ctx)
@@ -66,9 +70,6 @@ func rootInMemory() (bool, error) {
 
 // findRun looks for a partition with a run on it; the zero Name if there is none yet.
 func findRun() (disk.Name, error) {
-	if err := makeDir(newRoot); err != nil {
-		return disk.Name{}, err
-	}
 	names, err := listDisks()
 	if err != nil {
 		return disk.Name{}, err
@@ -77,52 +78,81 @@ func findRun() (disk.Name, error) {
 		if n.Part == 0 {
 			continue
 		}
-		if holds, err := holdsRun(n); err == nil && holds {
+		if holds, err := holdsRun(n.Path()); err == nil && holds {
 			return n, nil
 		}
 	}
 	return disk.Name{}, nil
 }
 
-// movedTo reports whether a run has arrived on the disk that has this journal. The move copies the journal like every
-// other file, and writes its own end there last: without that end the disk holds a part of a system.
-func movedTo(path string) (bool, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// mountRun mounts the root of a run. If the kernel refuses it for something that a power cut has torn, that is mended, and
+// it says what it was.
+func mountRun(path, at string) (torn string, err error) {
+	if err := makeDir(at); err != nil {
+		return "", err
+	}
+	_, refused := mount.Mount(path, at, "ext4", rootOptions, 0)
+	if refused == nil {
+		return "", nil
+	}
+	if torn, err = mend(path); err != nil {
+		return "", fmt.Errorf("%w: %w", refused, err)
+	}
+	if torn == "" {
+		return "", refused
+	}
+	_, err = mount.Mount(path, at, "ext4", rootOptions, 0)
+	return torn, err
+}
+
+// mend mends the filesystem on a partition and says what was torn, "" if nothing was.
+func mend(path string) (torn string, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fsys, err := ext4.Open(f)
+	if err == nil {
+		fsys, err = fsys.Recovered()
 	}
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	defer f.Close()
-	state, err := journal.Read(f)
+	return fsys.Torn(), errors.Join(fsys.Mend(f), f.Sync())
+}
+
+// movedTo reports whether a run has arrived on the disk that has this journal. The move copies the journal like every
+// other file, and writes its own end there last: without that end the disk holds a part of a system.
+func movedTo(r io.Reader) (bool, error) {
+	state, err := journal.Read(r)
 	const move = "-jump-move_disk"
 	return err == nil && !strings.HasSuffix(state.Started, move) && !strings.HasSuffix(state.Failed, move), err
 }
 
-// holdsRun reports whether a partition has an ext4 filesystem with a journal of ours. It is mounted for that, read-only
-// and without its own journal being replayed.
-func holdsRun(part disk.Name) (holds bool, err error) {
-	if kind, _, err := mount.FSFromBlock(part.Path()); err != nil || kind != "ext4" {
-		return false, nil // what cannot be read, or is no filesystem, holds no run
+// holdsRun reports whether a partition has an ext4 filesystem with a run of ours. The partition is read only, with what is
+// in the filesystem's own journal taken into account: as they stand, folders can be torn, and the run's journal be old.
+func holdsRun(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, nil // what cannot be read holds no run
 	}
-	at := home + "/look"
-	if err := makeDir(at); err != nil {
-		return false, err
+	defer f.Close()
+	fsys, err := ext4.Open(f)
+	if err != nil {
+		return false, nil // nor does what is no filesystem
 	}
-	if _, err := mount.Mount(part.Path(), at, "ext4", "noload", unix.MS_RDONLY); err != nil {
-		return false, nil // what cannot be mounted is nothing to go on with
+	if now, err := fsys.Recovered(); err == nil {
+		fsys = now // otherwise it is damaged, and may hold a run all the same
 	}
-	defer func() { err = errors.Join(err, mount.Unmount(at, false, false)) }()
-	if moved, err := movedTo(filepath.Join(at, journalPath)); err != nil || !moved {
-		return false, err
-	}
-	for _, name := range []string{journalPath, planConfig, selfPath} {
-		if _, err := os.Stat(filepath.Join(at, name)); errors.Is(err, fs.ErrNotExist) {
+	for _, name := range []string{planConfig, selfPath} {
+		if _, err := fsys.Content(name); err != nil {
 			return false, nil
-		} else if err != nil {
-			return false, err
 		}
 	}
-	return true, nil
+	own, err := fsys.Content(journalPath)
+	if err != nil {
+		return false, nil
+	}
+	return movedTo(own)
 }
