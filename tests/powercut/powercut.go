@@ -2,10 +2,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // Package powercut is a disk for tests that loses what was not flushed when its power goes: an NBD server for QEMU
-// (NetworkBlockDevice, doc/proto.md) with a volatile write cache. At a cut every physical sector that was written since
-// the last flush has, by chance, its old content or any of those that were written since, as a real disk may leave it;
-// the machine that uses the disk is killed. Physical sectors have 4 KiB and are never torn, as those of disks that are
-// sold today.
+// (NetworkBlockDevice, doc/proto.md) with a volatile write cache. At a cut every sector that was written since the last
+// flush has, by chance, its old content or any of those that were written since, as a real disk may leave it; the machine
+// that uses the disk is killed. Sectors have 512 bytes, as those of an IDE disk, so a larger write can be torn.
 //
 // It is for tests only, serves one machine at a time, and trusts its peer no further than not to end the test program.
 package powercut
@@ -34,7 +33,7 @@ type Disk struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	file   *os.File
-	dirty  map[int64][][]byte // by physical sector: its contents since the last flush, oldest first
+	dirty  map[int64][][]byte // by sector: its contents since the last flush, oldest first
 	peer   int                // process of the machine that uses it, 0 for none
 	conn   net.Conn
 	dead   bool // the power is off until the next machine comes
@@ -44,10 +43,7 @@ type Disk struct {
 	err    error
 }
 
-const (
-	sectorSize   = 512
-	physicalSize = 4096
-)
+const sectorSize = 512
 
 // Serve serves the image at path on a unix socket. The image need not exist before a machine comes. The same seed and
 // the same writes give the same loss.
@@ -126,7 +122,7 @@ func (d *Disk) cut() {
 			d.lost++
 		}
 		if n > 0 {
-			_, err := d.file.WriteAt(versions[n-1], s*physicalSize)
+			_, err := d.file.WriteAt(versions[n-1], s*sectorSize)
 			d.note(err)
 		}
 	}
@@ -321,9 +317,8 @@ func (d *Disk) read(data []byte, offset int64) error {
 		return err
 	}
 	for i := int64(0); i < int64(len(data)); i += sectorSize {
-		at := offset + i
-		if versions := d.dirty[at/physicalSize]; len(versions) > 0 {
-			copy(data[i:i+sectorSize], versions[len(versions)-1][at%physicalSize:])
+		if versions := d.dirty[(offset+i)/sectorSize]; len(versions) > 0 {
+			copy(data[i:], versions[len(versions)-1])
 		}
 	}
 	return nil
@@ -336,22 +331,18 @@ func (d *Disk) write(data []byte, offset int64, force bool) error {
 	if d.dead {
 		return io.EOF
 	}
-	for rest, at := data, offset; len(rest) > 0; {
-		s, inside := at/physicalSize, at%physicalSize
-		n := min(int64(len(rest)), physicalSize-inside)
-		content, err := d.content(s)
-		if err != nil {
+	if force {
+		if _, err := d.file.WriteAt(data, offset); err != nil {
 			return err
 		}
-		copy(content[inside:], rest[:n])
-		d.dirty[s] = append(d.dirty[s], content)
-		if force {
-			if _, err := d.file.WriteAt(content, s*physicalSize); err != nil {
-				return err
-			}
+	}
+	for content := range slices.Chunk(data, sectorSize) {
+		if s := offset / sectorSize; force {
 			delete(d.dirty, s)
+		} else {
+			d.dirty[s] = append(d.dirty[s], content) // the data are this request's own
 		}
-		rest, at = rest[n:], at+n
+		offset += sectorSize
 	}
 	d.writes++
 	if d.left > 0 {
@@ -363,23 +354,13 @@ func (d *Disk) write(data []byte, offset int64, force bool) error {
 	return nil
 }
 
-// content is a copy of what a physical sector has now.
-func (d *Disk) content(s int64) ([]byte, error) {
-	if versions := d.dirty[s]; len(versions) > 0 {
-		return slices.Clone(versions[len(versions)-1]), nil
-	}
-	content := make([]byte, physicalSize)
-	_, err := d.file.ReadAt(content, s*physicalSize)
-	return content, err
-}
-
 // flush makes everything in the cache last.
 func (d *Disk) flush() {
 	if d.dead {
 		return
 	}
 	for s, versions := range d.dirty {
-		_, err := d.file.WriteAt(versions[len(versions)-1], s*physicalSize)
+		_, err := d.file.WriteAt(versions[len(versions)-1], s*sectorSize)
 		d.note(err)
 	}
 	clear(d.dirty)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -25,23 +26,19 @@ import (
 
 	"kindling/host/diskimage"
 	"kindling/host/resume"
+	"kindling/internal/event"
 	"kindling/internal/ext4"
 	"kindling/tests/powercut"
 )
 
 // killHelpers is a helpers.sh that does to a system what live-bootstrap's does, at the moments where a cut hurts most: it
 // counts revisions by files, removes bash and bzip2 before their packages are unpacked, and cannot uninstall twice. At
-// each of these moments it says CUT once, having committed the filesystem's journal, and waits to be killed.
+// each of these moments it says CUT once, and waits to be killed. That it was there is on the disk by then, which is a
+// commit of the filesystem's journal and so makes what the step has done before last, too.
 const killHelpers = `umask 022
-arm() {
-    armed=
-    [ -e "/armed/$1" ] && return
-    mkdir -p /armed; touch "/armed/$1"; sync -f /armed
-    armed=1
-}
 cut() {
-    [ -n "${armed}" ] || return 0
-    echo settled > /settled; sync /settled
+    [ -e "/armed/$1" ] && return
+    mkdir -p /armed; touch "/armed/$1"; sync "/armed/$1"
     grep -q nocut /proc/cmdline && return
     echo "CUT $1"
     sleep 100
@@ -52,7 +49,6 @@ pack() {
 }
 build() {
     local pkg=$1 revision archive tar=tar bzip2=bzip2
-    arm "${pkg}"
     revision=$(find /external/repo -name "${pkg}_*" | wc -l)
     archive=/external/repo/${pkg}_${revision}.tar
     mkdir -p "${DESTDIR}/usr/bin"
@@ -71,12 +67,17 @@ build() {
     echo "${pkg}: installed"
 }
 uninstall() {
-    arm "uninstall-$1"
     rm "/usr/bin/$1-a"
     cut uninstall
     rm "/usr/bin/$1-b"
 }
 `
+
+// targets are the steps that are cut at such a moment, and what the moment is called.
+var targets = map[string]string{
+	"build: plain-1.0": "packing", "build: bash-9.0": "bash-9.0", "build: tar-9.0": "tar-9.0", "build: bzip2-9.0": "bzip2-9.0",
+	"uninstall: plain-1.0": "uninstall",
+}
 
 // killTree is a small tree with every step that is dangerous to cut, and as many harmless ones as are asked for.
 func killTree(fillers int) map[string]string {
@@ -123,15 +124,21 @@ type killing struct {
 	kills  int
 	after  int64 // writes until the next cut, once the machine is on the disk; 0: none
 	where  []string
-	cause  string // of the cut that comes, or came, in this life
+	cause  string            // of the cut that comes, or came, in this life
+	mended int               // lives that found something torn that Linux refuses to mount
+	open   map[string]string // of targets, those that are still to come
 }
 
-// newKilling prepares a run; more is added to the kernel command line.
-func newKilling(t *testing.T, files map[string]string, more string, seed uint64) *killing {
+// newKilling prepares a run. With target it is cut at every of its targets; without, at none.
+func newKilling(t *testing.T, files map[string]string, target bool, seed uint64) *killing {
 	t.Helper()
 	needs(t, "qemu-system-x86_64", "qemu-img")
 	base := t.TempDir()
 	k := &killing{t: t, folder: filepath.Join(base, "run")}
+	more := "nocut"
+	if target {
+		more, k.open = "", maps.Clone(targets)
+	}
 	socket := filepath.Join(base, "s")
 	var err error
 	if k.disk, err = powercut.Serve(filepath.Join(k.folder, "disks/target.img"), socket, seed); err != nil {
@@ -158,9 +165,6 @@ func (k *killing) life() (int, string) {
 		args = []string{"run", "--accel", "tcg", "--keep", "--resume", k.folder}
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), args...)
-	if lock := os.Getenv("VM_LOCK"); lock != "" {
-		cmd = exec.CommandContext(ctx, "flock", append([]string{lock, filepath.Join(bin, "kindling")}, args...)...)
-	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = time.Minute
 	var said bytes.Buffer
@@ -181,24 +185,37 @@ func (k *killing) life() (int, string) {
 	}
 }
 
-// look reads the events that are new, and cuts the power where they say so.
+// look reads the events that are new, and cuts the power where they say so. A step that has to be cut at a certain moment
+// is not cut at any other before: chance is taken back when it starts.
 func (k *killing) look() {
 	data, err := os.ReadFile(filepath.Join(k.folder, "events.jsonl"))
-	if err != nil || len(data) <= k.seen {
+	if err != nil {
 		return
 	}
-	text := string(data[k.seen:])
-	k.seen = len(data)
-	if _, name, found := strings.Cut(text, `"text":"CUT `); found {
-		name, _, _ = strings.Cut(name, `"`)
-		k.cause = "in " + name
-		k.disk.Cut()
-		return
-	}
-	if strings.Contains(text, `"name":"linux-disk"`) && k.after > 0 {
-		k.cause = fmt.Sprintf("after %d writes", k.after)
-		k.disk.CutAfter(k.after)
-		k.after = 0
+	for {
+		line, _, whole := bytes.Cut(data[min(k.seen, len(data)):], []byte("\n"))
+		if !whole {
+			return
+		}
+		k.seen += len(line) + 1
+		e, err := event.Decode(line)
+		if err != nil {
+			continue // a machine that was killed has cut its last line short
+		}
+		cut, isCut := strings.CutPrefix(e.Text, "CUT ")
+		_, isTarget := k.open[e.Name]
+		switch {
+		case isCut:
+			k.cause = "in " + cut
+			maps.DeleteFunc(k.open, func(_, moment string) bool { return moment == cut })
+			k.disk.Cut()
+		case isTarget && e.Status == event.StatusStart:
+			k.disk.CutAfter(0)
+		case e.Name == "linux-disk" && k.after > 0:
+			k.cause = fmt.Sprintf("after %d writes", k.after)
+			k.disk.CutAfter(k.after)
+			k.after = 0
+		}
 	}
 }
 
@@ -287,7 +304,7 @@ func TestKills(t *testing.T) {
 	want, seed := number(t, "SOAK_KILLS", 7), uint64(number(t, "SOAK_SEED", 1))
 	t.Logf("to repeat: make soak SOAK_KILLS=%d SOAK_SEED=%d", want, seed)
 	files := killTree(want)
-	calm := newKilling(t, files, "nocut", seed)
+	calm := newKilling(t, files, false, seed)
 	if status, said := calm.life(); status != 0 {
 		t.Fatalf("undisturbed: status %d: %s\n%s", status, said, tail(readFile(t, filepath.Join(calm.folder, "console.log")), 60))
 	}
@@ -297,14 +314,20 @@ func TestKills(t *testing.T) {
 	const ofTheMove = 500 // writes, about: they are no part of what is cut
 	perStep := max(1, (calm.disk.Writes()-ofTheMove)/int64(len(d.History.Steps)))
 	random := rand.New(rand.NewPCG(seed, 2))
+	if want > 0 && want < len(targets) {
+		t.Fatalf("SOAK_KILLS=%d: at least %d, one at each of the moments that hurt most", want, len(targets))
+	}
 	for kills, chain := 0, 1; kills < want; chain++ {
-		k := newKilling(t, files, "", seed+uint64(chain))
+		k := newKilling(t, files, want-kills >= len(targets), seed+uint64(chain))
 		k.run(random, want-kills, perStep)
+		if len(k.open) > 0 {
+			t.Errorf("chain %d, kills %q: none in %v", chain, k.where, k.open)
+		}
 		if diff := cmp.Diff(reference, snapshot(t, k.image())); diff != "" {
 			t.Fatalf("chain %d, kills %q: the disk is not that of an undisturbed run (-want +got)\n%s", chain, k.where, diff)
 		}
 		kills += k.kills
-		t.Logf("chain %d: %d kills (%d in all), %d sectors lost: %s", chain, k.kills, kills, k.disk.Lost(), strings.Join(k.where, ", "))
+		t.Logf("chain %d: %d kills (%d in all), %d sectors lost, mended %d times: %s", chain, k.kills, kills, k.disk.Lost(), k.mended, strings.Join(k.where, ", "))
 	}
 }
 
@@ -312,6 +335,10 @@ func TestKills(t *testing.T) {
 func (k *killing) run(random *rand.Rand, want int, perStep int64) {
 	for {
 		status, said := k.life()
+		if strings.Contains(said, "a power cut has torn") {
+			k.mended++
+			k.t.Log(said)
+		}
 		if status == 0 {
 			return
 		}
@@ -328,7 +355,7 @@ func (k *killing) run(random *rand.Rand, want int, perStep int64) {
 		if next < 6 {
 			k.t.Fatalf("life %d, kills %q: next step %d of %+v", k.kills, k.where, next, d.History)
 		}
-		if left := int64(want - k.kills); left > 0 { // so that the kills are spread over what is left
+		if left := int64(want - k.kills - len(k.open)); left > 0 { // so that the kills are spread over what is left
 			k.after = 1 + random.Int64N(max(1, 2*perStep*int64(d.History.Total-next+1)/(left+1)))
 		}
 	}
