@@ -6,10 +6,13 @@
 // flush has, by chance, its old content or any of those that were written since, as a real disk may leave it; the machine
 // that uses the disk is killed. Sectors have 512 bytes, as those of an IDE disk, so a larger write can be torn.
 //
+// Writes can be made to fail as well, by what is in them.
+//
 // It is for tests only, serves one machine at a time, and trusts its peer no further than not to end the test program.
 package powercut
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,8 +41,9 @@ type Disk struct {
 	conn   net.Conn
 	dead   bool // the power is off until the next machine comes
 	writes int64
-	left   int64 // writes until the power goes; 0: never
-	lost   int64 // sectors that have not their newest content
+	left   int64  // writes until the power goes; 0: never
+	lost   int64  // sectors that have not their newest content
+	refuse []byte // writes with this in them fail
 	err    error
 }
 
@@ -82,6 +86,13 @@ func (d *Disk) CutAfter(n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.left = n
+}
+
+// Refuse makes every write that has mark in it fail with an I/O error and change nothing, until it is called with nil.
+func (d *Disk) Refuse(mark []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refuse = bytes.Clone(mark)
 }
 
 // Writes is how many writes there have been in all.
@@ -207,6 +218,7 @@ const (
 	cmdDisc  = 2
 	cmdFlush = 3
 	flagFUA  = 1
+	errorIO  = 5
 
 	sendsFlags, sendsFlush, sendsFUA = 1, 1 << 2, 1 << 3
 
@@ -214,6 +226,9 @@ const (
 )
 
 var be = binary.BigEndian
+
+// errRefused is a write that a test wants to fail.
+var errRefused = errors.New("the write is refused")
 
 // handshake offers the one export there is, whatever its name.
 func (d *Disk) handshake(c net.Conn) error {
@@ -284,16 +299,19 @@ func (d *Disk) request(c net.Conn) error {
 	if be.Uint32(head[:]) != magicRequest || length > maxLength || offset < 0 || offset%sectorSize != 0 || length%sectorSize != 0 {
 		return fmt.Errorf("NBD request: % x", head)
 	}
-	answer := be.AppendUint64(be.AppendUint32(be.AppendUint32(nil, magicResponse), 0), handle)
-	data := make([]byte, length)
+	var number uint32 // of the error
+	data, more := make([]byte, length), []byte(nil)
 	var err error
 	switch command {
 	case cmdRead:
 		err = d.read(data, offset)
-		answer = append(answer, data...)
+		more = data
 	case cmdWrite:
 		if _, err = io.ReadFull(c, data); err == nil {
 			err = d.write(data, offset, flags&flagFUA != 0)
+		}
+		if errors.Is(err, errRefused) {
+			number, err = errorIO, nil
 		}
 	case cmdFlush:
 		d.mu.Lock()
@@ -305,7 +323,8 @@ func (d *Disk) request(c net.Conn) error {
 		return fmt.Errorf("NBD command %d", command)
 	}
 	if err == nil {
-		_, err = c.Write(answer)
+		answer := be.AppendUint64(be.AppendUint32(be.AppendUint32(nil, magicResponse), number), handle)
+		_, err = c.Write(append(answer, more...))
 	}
 	return err
 }
@@ -328,8 +347,11 @@ func (d *Disk) read(data []byte, offset int64) error {
 func (d *Disk) write(data []byte, offset int64, force bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.dead {
+	switch {
+	case d.dead:
 		return io.EOF
+	case len(d.refuse) > 0 && bytes.Contains(data, d.refuse):
+		return errRefused
 	}
 	if force {
 		if _, err := d.file.WriteAt(data, offset); err != nil {

@@ -91,6 +91,18 @@ func TestDisk(t *testing.T) {
 	if seen := sectors("forced"); seen[6] != 128 {
 		t.Errorf("forced: %v", seen)
 	}
+	// A write that is refused changes nothing, and is one that went wrong, not the end.
+	d.Refuse([]byte{8, 8})
+	if err := qemuIO(t, socket, "write -P 8 0 64k"); err == nil {
+		t.Error("a refused write went well")
+	}
+	d.Refuse(nil)
+	if seen := sectors("refused"); seen[6] != 128 {
+		t.Errorf("refused: %v", seen)
+	}
+	if err := qemuIO(t, socket, "write -P 8 0 64k"); err != nil {
+		t.Error(err)
+	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
