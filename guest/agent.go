@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kindling/guest/disk"
 	"kindling/guest/journal"
 	"kindling/guest/port"
 	"kindling/guest/proc"
@@ -81,11 +82,14 @@ type agent struct {
 	jobs        int    // JOBS of the last step, where it was not as configured
 	kills       kills
 
-	environ  []string // what the kernel gave
-	root     string   // where the root filesystem is that the steps' data goes to
-	switchTo string   // new root to go on in after the present step, "" for none
-	leap     bool     // another kernel is loaded, to go on in after the present step
-	finished bool     // the run was over before this boot
+	environ  []string                // what the kernel gave
+	root     string                  // where the root filesystem is that the steps' data goes to
+	switchTo string                  // new root to go on in after the present step, "" for none
+	instead  map[disk.Name]disk.Name // what a move has taken in the place of a disk that carries the payload
+	inMemory *journal.Journal        // that of the root in memory, while the one on switchTo is the journal
+	cleared  unix.Fsid               // filesystem whose own files a move to it has put aside in this life
+	leap     bool                    // another kernel is loaded, to go on in after the present step
+	finished bool                    // the run was over before this boot
 }
 
 // stage is one thing that PID 1 does before the first step.
@@ -110,7 +114,8 @@ func Init() {
 
 func newAgent() *agent {
 	a := &agent{console: newConsole(), reaper: proc.NewReaper(), machine: linux{}, port: port.New(sinceBoot), root: "/",
-		consolePath: "/dev/console", shellPath: "/dev/console", listening: make(chan struct{}), environ: os.Environ()}
+		consolePath: "/dev/console", shellPath: "/dev/console", listening: make(chan struct{}), environ: os.Environ(),
+		instead: make(map[disk.Name]disk.Name)}
 	log.SetOutput(a.console) // libraries print there, and fd 2 is a terminal that can stand still
 	log.SetFlags(0)
 	log.SetPrefix("kindling: ")

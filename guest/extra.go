@@ -89,7 +89,7 @@ func (a *agent) enterExtra(s steps.Step) error {
 	}
 	a.port.Send(event.Event{Kind: event.KindNote, Text: "extra root " + s.Root})
 	for _, v := range a.planOf(s).Defined {
-		if err := setConfig(v.Name, v.Value); err != nil {
+		if err := setConfig("/", v.Name, v.Value); err != nil {
 			return err
 		}
 	}

@@ -50,9 +50,6 @@ func moveDisk(ctx context.Context, j *job) error {
 		if target, err = j.partition(ctx, target); err != nil {
 			return err
 		}
-		if err := setConfig("DISK", target.String()); err != nil {
-			return err
-		}
 	} else if err := refuseRun(target); err != nil {
 		return err
 	}
@@ -65,12 +62,18 @@ func moveDisk(ctx context.Context, j *job) error {
 	if err := j.copyRoot(ctx); err != nil {
 		return err
 	}
+	if err := setConfig(newRoot, "DISK", target.String()); err != nil { // in memory it stays what was asked for
+		return err
+	}
 	return j.agent.adopt(newRoot)
 }
 
 // waitTarget waits for the disk to move to. A kernel may name disks in the order in which their drivers got ready, so the
 // payload disk can have the name that was meant for the target: then the one blank disk is taken, and that is said.
 func (j *job) waitTarget(ctx context.Context, configured disk.Name) (disk.Name, error) {
+	if taken, ok := j.agent.instead[configured]; ok { // by a move that has failed; it is blank no more
+		configured = taken
+	}
 	if err := j.waitDisk(ctx, configured); err != nil || configured.Part != 0 {
 		return configured, err
 	}
@@ -89,6 +92,7 @@ func (j *job) waitTarget(ctx context.Context, configured disk.Name) (disk.Name, 
 		target, err := pickTarget(configured, disks)
 		if err == nil && target != configured {
 			j.agent.note("DISK=%s carries the payload on this boot; moving to %s, the only disk that is free", configured, target)
+			j.agent.instead[configured] = target
 		}
 		if err == nil || time.Since(began) > wrongPatience {
 			return target, err
@@ -292,7 +296,7 @@ func (j *job) orderWrites(ctx context.Context, part disk.Name) error {
 	return j.run(ctx, tune2fs, "tune2fs", "-o", "nodelalloc", "-E", "mount_opts=dioread_lock", part.Path())
 }
 
-// mountNewRoot mounts the partition and moves what is in it to external/.
+// mountNewRoot mounts the partition and makes room on it.
 func (j *job) mountNewRoot(part disk.Name) error {
 	if err := makeDir(newRoot); err != nil {
 		return err
@@ -300,11 +304,33 @@ func (j *job) mountNewRoot(part disk.Name) error {
 	if _, err := mount.Mount(part.Path(), newRoot, "ext4", rootOptions, 0); err != nil {
 		return err
 	}
-	external := filepath.Join(newRoot, "external")
+	var st unix.Statfs_t
+	if err := unix.Statfs(newRoot, &st); err != nil {
+		return fmt.Errorf("what %s holds: %w", part, err)
+	}
+	if st.Fsid != (unix.Fsid{}) && st.Fsid == j.agent.cleared {
+		j.say("removing what the move that failed has left on %s", part)
+		return aside(newRoot, os.RemoveAll)
+	}
+	if err := moveToExternal(newRoot); err != nil {
+		return fmt.Errorf("move what is on %s to external: %w", part, err)
+	}
+	j.agent.cleared = st.Fsid
+	return nil
+}
+
+// moveToExternal moves what is in a root to its external/.
+func moveToExternal(root string) error {
+	external := filepath.Join(root, "external")
 	if err := os.MkdirAll(external, 0o755); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(newRoot)
+	return aside(root, func(path string) error { return os.Rename(path, filepath.Join(external, filepath.Base(path))) })
+}
+
+// aside does something with everything in a root that a move to it must not find there.
+func aside(root string, do func(path string) error) error {
+	entries, err := os.ReadDir(root)
 	if err != nil {
 		return err
 	}
@@ -312,8 +338,8 @@ func (j *job) mountNewRoot(part disk.Name) error {
 		if e.Name() == "external" || e.Name() == "lost+found" {
 			continue
 		}
-		if err := os.Rename(filepath.Join(newRoot, e.Name()), filepath.Join(external, e.Name())); err != nil {
-			return fmt.Errorf("move what is on %s to external: %w", part, err)
+		if err := do(filepath.Join(root, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -336,15 +362,24 @@ func (j *job) copyRoot(ctx context.Context) error {
 	return replaceFile(filepath.Join(newRoot, log), log, 0o644)
 }
 
-// adopt makes the copy of the journal on a new root the journal: from here on the disk has the truth.
+// adopt makes the copy of the journal on a new root the journal: from here on the disk has the truth. The one in memory
+// stays open, for a move that fails at its very end.
 func (a *agent) adopt(root string) error {
 	j, _, err := journal.Open(filepath.Join(root, journalPath))
 	if err != nil {
 		return err
 	}
-	old := a.journal
+	a.inMemory = a.journal
 	a.journal, a.root, a.switchTo = j, root, root
-	return old.Close()
+	return nil
+}
+
+// forsake takes back what adopt has done: the step has failed, and the run goes on in memory. The disk's journal says so as
+// well, if it can be written: a good end of the step that stands there and could not be synced is overwritten by that.
+func (a *agent) forsake(end event.Event) {
+	_ = errors.Join(a.journal.Append(end), a.journal.Close()) // the disk has failed, and has been told of
+	a.journal, a.inMemory = a.inMemory, nil
+	a.root, a.switchTo = "/", ""
 }
 
 // switchRoot goes on in the new root: everything of the old one is deleted, and the agent on the disk takes over. It

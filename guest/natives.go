@@ -57,13 +57,15 @@ func nativeOf(s steps.Step) (func(context.Context, *job) error, bool) {
 	return f, found
 }
 
-// setConfig appends a variable to bootstrap.cfg, which every later step sources. The last line of a name wins.
-func setConfig(name, value string) error {
-	data, err := os.ReadFile(configPath)
+// setConfig appends a variable to the bootstrap.cfg of a root, which every later step there sources. The last line of a
+// name wins.
+func setConfig(root, name, value string) error {
+	path := filepath.Join(root, configPath)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	return writeFile(configPath, append(data, name+"="+value+"\n"...))
+	return writeFile(path, append(data, name+"="+value+"\n"...))
 }
 
 // finalizeJobCount makes the configured job count count: the early kernels have built with one job.
@@ -77,7 +79,7 @@ func finalizeJobCount(_ context.Context, j *job) error {
 		return nil
 	}
 	j.say("JOBS=%s", jobs)
-	return setConfig("JOBS", jobs)
+	return setConfig("/", "JOBS", jobs)
 }
 
 // deviceNodes has nothing to make: on Linux the kernel manages /dev. It checks that it does.

@@ -244,6 +244,9 @@ func (a *agent) endFailed(s steps.Step, began time.Duration, failed *runError) e
 	end := endEvent(s, began, event.StatusFailed)
 	end.Exit, end.Text = failed.exit, failed.err.Error()
 	a.port.Send(end)
+	if a.switchTo != "" {
+		a.forsake(end)
+	}
 	return a.journal.Append(end)
 }
 

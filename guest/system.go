@@ -112,7 +112,7 @@ func (j *job) rootPartition() (disk.Name, error) {
 		return part, nil
 	}
 	j.agent.note("the system is on %s on this boot: DISK was %s", part, j.config.Get("DISK"))
-	return part, setConfig("DISK", part.String())
+	return part, setConfig("/", "DISK", part.String())
 }
 
 // partitionOf is the disk or partition that the filesystem of a path is on.

@@ -6,6 +6,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 	"github.com/creack/pty"
 
 	"kindling/host/report"
+	"kindling/tests/powercut"
 )
 
 // person sits at the terminal of a run.
@@ -71,15 +73,30 @@ improve: hopeless
 improve: after
 `
 
-// The one with a person: a step fails, is tried again, is mended in a shell and goes well; another one is skipped; the
-// finished system has a shell, in which the person asks for a reboot; a console stands on tty3. The shell's end hangs up
+// attendedMark is in a file of the root that the disk does not take at first.
+const attendedMark = "what this disk does not take"
+
+// The one with a person: the move to the disk fails at its very end, and again, and then goes well; a step fails, is tried
+// again, is mended in a shell and goes well; another one is skipped; the finished system has a shell, in which the person asks for a reboot; a console stands on tty3. The shell's end hangs up
 // the terminal, which must not take the agent's console with it.
 func TestAttended(t *testing.T) {
 	t.Parallel()
+	needs(t, "debugfs", "e2fsck")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd, dir := command(ctx, t, "--interactive", "--qemu-cmd", twist{files: map[string]string{
+	base := t.TempDir()
+	image, socket := filepath.Join(base, "target.img"), filepath.Join(base, "s")
+	target, err := powercut.Serve(image, socket, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.Refuse([]byte(attendedMark))
+	cmd, dir := command(ctx, t, "--interactive", "--qemu-cmd", twist{modules: []string{"virtio_blk"}, before: fmt.Sprintf(`cp --sparse=always "${disks}/target.img" %[1]q
+	for i in "${!args[@]}"; do
+		case ${args[i]} in *target.img*) args[i]=file=nbd:unix:%[2]s,format=raw,if=virtio,id=drive0 ;; esac
+	done`, image, socket), files: map[string]string{
 		"steps/manifest": attendedManifest,
+		"refused":        strings.Repeat(attendedMark+"\n", 100),
 		"steps/improve/setup_repo.sh": "mkdir -p '/tmp/a dir' /external/repo\ncd '/tmp/a dir'\nexport PROBE=yes\n" +
 			"[ -e /mended ] || { echo not mended; (exit 7); }\n",
 		"steps/improve/hopeless.sh": "echo hopeless\nfalse | true\n",
@@ -95,6 +112,14 @@ func TestAttended(t *testing.T) {
 	reading.Go(func() { _, _ = io.Copy(p.seen, terminal) })
 	const question = "retry, skip, shell or stop? "
 	p.expect("Ctrl-A x ends the run")
+	for _, again := range []bool{true, false} {
+		p.expect("(jump: move_disk) failed: sync /newroot: input/output error")
+		p.expect(question)
+		if !again {
+			target.Refuse(nil)
+		}
+		p.types("retry")
+	}
 	p.expect("(improve: setup_repo) failed: exit status 7")
 	p.expect("| not mended")
 	p.expect(question)
@@ -138,6 +163,16 @@ func TestAttended(t *testing.T) {
 	f.contains("the console log", f.file("console.log"), "console on /dev/tty3 (process ", question, "sysrq: Emergency Remount R/O", "reboot: Restarting system")
 	if strings.Contains(f.file("console.log"), "do not end") {
 		t.Error("a console has outlived the shutdown")
+	}
+	if err := target.Close(); err != nil {
+		t.Error(err)
+	}
+	disk := image + "?offset=1073741824"
+	if out, err := exec.CommandContext(t.Context(), "e2fsck", "-fn", disk).CombinedOutput(); err != nil {
+		t.Errorf("the disk is not clean: %v\n%s", err, out)
+	}
+	if got := fromDisk(t, disk, "/refused"); got != strings.Repeat(attendedMark+"\n", 100) {
+		t.Errorf("the file that was refused: %q", got)
 	}
 }
 
