@@ -242,7 +242,7 @@ func (c *runCmd) check() error {
 		return usageError("--interactive --json: the console and the events cannot both have standard output; events.jsonl in the run folder has them")
 	case c.Resume != "" && (demoOnly || c.From != "" || c.Tree != "" || c.Folder != "" || c.Distfiles != "" || c.Agent != "" || b.Kernel != "" ||
 		b.Qemu || b.Chroot || b.Bwrap || b.BareMetal):
-		return usageError("--resume goes on with the run as it was begun; of the other options only --accel, --keep, --json and --dry-run go with it")
+		return usageError("--resume goes on with the run as it was begun; of the other options only --accel, --interactive, --keep, --json and --dry-run go with it")
 	case c.Tree != "" && demoOnly:
 		return usageError("--variant and --guest belong to the embedded default; --tree names another tree")
 	case c.Tree == "" && c.Agent == agentNone:

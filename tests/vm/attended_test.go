@@ -54,6 +54,25 @@ func (p *person) types(line string) {
 	}
 }
 
+// sit starts a run at a terminal; left waits for its end.
+func sit(ctx context.Context, t *testing.T, cmd *exec.Cmd) (p *person, left func() int) {
+	t.Helper()
+	cmd.Env = append(os.Environ(), "TERM=xterm")
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	p = &person{t: t, ctx: ctx, terminal: terminal, seen: &transcript{}}
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = io.Copy(p.seen, terminal) })
+	return p, func() int {
+		_ = cmd.Wait()
+		reading.Wait()
+		return cmd.ProcessState.ExitCode()
+	}
+}
+
 // attendedManifest has, besides what a machine needs to get to its disk, a console and two steps that fail.
 const attendedManifest = `build: bash-debian
 build: bash-debian
@@ -101,15 +120,7 @@ func TestAttended(t *testing.T) {
 			"[ -e /mended ] || { echo not mended; (exit 7); }\n",
 		"steps/improve/hopeless.sh": "echo hopeless\nfalse | true\n",
 	}}.qemu(t))
-	cmd.Env = append(os.Environ(), "TERM=xterm")
-	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer terminal.Close()
-	p := &person{t: t, ctx: ctx, terminal: terminal, seen: &transcript{}}
-	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(p.seen, terminal) })
+	p, left := sit(ctx, t, cmd)
 	const question = "retry, skip, shell or stop? "
 	p.expect("Ctrl-A x ends the run")
 	for _, again := range []bool{true, false} {
@@ -146,9 +157,7 @@ func TestAttended(t *testing.T) {
 	p.expect("consoles: 1")
 	p.types("kill -INT 1")
 	p.expect("interrupt: the run stops, then the machine reboots")
-	_ = cmd.Wait()
-	reading.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != 0 || !strings.Contains(p.seen.String(), "without what was skipped by hand: step 14 of 15 (improve: hopeless)") {
+	if status := left(); status != 0 || !strings.Contains(p.seen.String(), "without what was skipped by hand: step 14 of 15 (improve: hopeless)") {
 		t.Errorf("status %d:\n%s", status, tail(p.seen.String(), 40))
 	}
 	r, err := report.Read(filepath.Join(dir, "report.json"))
