@@ -199,7 +199,7 @@ func (a *agent) atBoot() error {
 	if a.isDone(stepFHS) {
 		failed = append(failed, fhs.Finalize("/"))
 	}
-	if a.isDone(stepSwap) {
+	if a.finished || a.isDone(stepSwap) { // a finished system uses whatever swap file there is, as the tree's does
 		failed = append(failed, a.swapAgain())
 	}
 	return errors.Join(failed...)

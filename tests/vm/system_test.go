@@ -162,7 +162,8 @@ func TestSystem(t *testing.T) {
 }
 
 // The scripts of a real tree do their work under the agent: its helpers build, install and uninstall a package, its
-// make_bootable writes GRUB's configuration and /init, its update_checksums the sums. GRUB's own programs are not real.
+// make_bootable writes GRUB's configuration and /init, its update_checksums the sums, its swap.sh (which the agent would
+// take over, so it has another name) swaps. GRUB's own programs are not real, nor mkswap and swapon.
 func TestTreeScripts(t *testing.T) {
 	tree := os.Getenv("KINDLING_TREE")
 	if tree == "" {
@@ -176,6 +177,14 @@ func TestTreeScripts(t *testing.T) {
 		}
 		files[name] = string(data)
 	}
+	swap, err := os.ReadFile(filepath.Join(tree, "steps/improve/swap.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["steps/improve/tree_swap.sh"] = string(swap)
+	files["steps/manifest"] = strings.Replace(files["steps/manifest"], "improve: swap\n", "improve: tree_swap\n", 1)
+	files["usr/bin/mkswap"], files["usr/bin/swapon"] = early(t), early(t)
+	files["steps/improve/choose.sh"] += "rm /swapfile\n" // the tree's script takes what is there
 	files["steps/improve/choose.sh"] += "echo UPDATE_CHECKSUMS=True >> /steps/bootstrap.cfg\n"
 	files["steps/tinder-1.0/pass1.sh"] = "src_compile() { tcc -o tinder tinder.c; }\n" +
 		"src_install() { mkdir -p \"${DESTDIR}${PREFIX}/bin\"; cp tinder \"${DESTDIR}${PREFIX}/bin\"; }\n"
@@ -190,11 +199,20 @@ func TestTreeScripts(t *testing.T) {
 	if f.status != 0 {
 		t.Fatalf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 80))
 	}
+	f.contains("swap", f.file("steps/009-improve-tree_swap.log"), "Making swap...")
 	f.contains("build", f.file("steps/012-build-tinder-1.0-pass1.log"), "tinder-1.0: creating package.", "tinder-1.0: build successful")
 	f.contains("uninstall", f.file("steps/013-uninstall-tinder-1.0.log"), "tinder-1.0: uninstalling.")
 	f.contains("sums", f.file("steps/016-improve-update_checksums.log"), "  tinder-1.0_0.tar.bz2")
 	f.contains("the system", f.file("steps/017-improve-after.log"), "/init is the agent", "swapon /swapfile", "openvt", "set root='hd0,msdos1'",
-		"linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n", "grub-install /dev/sd", "tinder is gone", "tinder-1.0_0.tar.bz2")
+		"linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n", "grub-install /dev/sd", "/swapfile", "24572", "tinder is gone", "tinder-1.0_0.tar.bz2")
+	console := f.file("console.log")
+	f.contains("shutdown", console, "sysrq: Emergency Remount R/O", "sysrq: Power Off", "reboot: Power down")
+	for _, bad := range []string{"kindling: swapoff", "do not end", "Attempted to kill init"} {
+		if strings.Contains(console, bad) {
+			t.Errorf("the shutdown: %q in:\n%s", bad, tail(console, 30))
+		}
+	}
+	t.Run("finished", func(t *testing.T) { finishedSystem(t, f) })
 	t.Log(f.file("steps/017-improve-after.log"))
 }
 

@@ -8,8 +8,10 @@
  *	mount TYPE DIR OPTIONS
  *	umount DIR
  *	insmod FILE
+ *	mkswap FILE
+ *	swapon FILE
  *
- * The last letters of its own name say which.
+ * The first letters of its own name say which.
  */
 
 __asm__(".globl _start\n_start:\n\tmovl %esp, %eax\n\tpushl %eax\n"
@@ -28,6 +30,25 @@ static long call(long number, const void *a, const void *b, const void *c,
 	return result;
 }
 
+/* The header of a swap area, as mkswap(8) writes it. */
+static long mkswap(const char *path)
+{
+	static char page[4096];
+	long fd, size, i;
+
+	fd = call(5, path, (char *)2, 0, 0, 0);
+	if (fd < 0)
+		return fd;
+	size = call(19, (char *)0 + fd, 0, (char *)2, 0, 0);
+	*(int *)(page + 1024) = 1;
+	*(int *)(page + 1028) = size / 4096 - 1;
+	for (i = 0; i < 10; i++)
+		page[4086 + i] = "SWAPSPACE2"[i];
+	if (size < 40960 || call(19, (char *)0 + fd, 0, 0, 0, 0) != 0)
+		return -1;
+	return call(4, (char *)0 + fd, page, (char *)4096, 0, 0) - 4096;
+}
+
 void begin(char **stack)
 {
 	char **argv, *name;
@@ -38,7 +59,11 @@ void begin(char **stack)
 		if (*name == '/')
 			argv[0] = name + 1;
 	name = argv[0];
-	if (name[0] == 'm')
+	if (name[0] == 'm' && name[1] == 'k')
+		result = mkswap(argv[1]);
+	else if (name[0] == 's')
+		result = call(87, argv[1], 0, 0, 0, 0);
+	else if (name[0] == 'm')
 		result = call(21, argv[1], argv[2], argv[1], 0, argv[3]);
 	else if (name[0] == 'u')
 		result = call(22, argv[1], 0, 0, 0, 0);
