@@ -11,18 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"kindling/host/diskimage"
 	"kindling/host/initramfs"
-	"kindling/steps"
 	"kindling/steps/overlay"
 )
 
@@ -131,8 +127,7 @@ func (g *guest) waitFor(ctx context.Context, text string) {
 	}
 }
 
-// A bootstrap with everything that makes a finished system; that system, booted again; and the first one's probe against
-// that of a machine without an agent.
+// A bootstrap with everything that makes a finished system; and that system, booted again.
 func TestSystem(t *testing.T) {
 	t.Parallel()
 	files := folder(t, "testdata/system")
@@ -152,13 +147,12 @@ func TestSystem(t *testing.T) {
 	if f.status != 0 {
 		t.Fatalf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 60))
 	}
-	f.contains("swap", f.file("steps/009-improve-swap.log"), "making /swapfile, 24 MiB", "/swapfile is in use")
-	show := f.file("steps/017-improve-after.log")
+	f.contains("swap", f.file("steps/008-improve-swap.log"), "making /swapfile, 24 MiB", "/swapfile is in use")
+	show := f.file("steps/015-improve-after.log")
 	f.contains("the system", show, "/init is the agent", "this is the shell script", "linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n",
 		"grub-install /dev/sd", "/swapfile", "/etc/mtab -> /proc/mounts", "nameserver 1.1.1.1", "tinder is gone", "tinder-1.0_0.tar.bz2")
 	t.Run("finished", func(t *testing.T) { finishedSystem(t, f) })
 	t.Run("without the agent", func(t *testing.T) { shellHandoff(t, f, bootable) })
-	t.Run("probe", func(t *testing.T) { sameAsShell(t, f, files) })
 }
 
 // The scripts of a real tree do their work under the agent: its helpers build, install and uninstall a package, its
@@ -199,11 +193,11 @@ func TestTreeScripts(t *testing.T) {
 	if f.status != 0 {
 		t.Fatalf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 80))
 	}
-	f.contains("swap", f.file("steps/009-improve-tree_swap.log"), "Making swap...")
-	f.contains("build", f.file("steps/012-build-tinder-1.0-pass1.log"), "tinder-1.0: creating package.", "tinder-1.0: build successful")
-	f.contains("uninstall", f.file("steps/013-uninstall-tinder-1.0.log"), "tinder-1.0: uninstalling.")
-	f.contains("sums", f.file("steps/016-improve-update_checksums.log"), "  tinder-1.0_0.tar.bz2")
-	f.contains("the system", f.file("steps/017-improve-after.log"), "/init is the agent", "swapon /swapfile", "openvt", "set root='hd0,msdos1'",
+	f.contains("swap", f.file("steps/008-improve-tree_swap.log"), "Making swap...")
+	f.contains("build", f.file("steps/010-build-tinder-1.0-pass1.log"), "tinder-1.0: creating package.", "tinder-1.0: build successful")
+	f.contains("uninstall", f.file("steps/011-uninstall-tinder-1.0.log"), "tinder-1.0: uninstalling.")
+	f.contains("sums", f.file("steps/014-improve-update_checksums.log"), "  tinder-1.0_0.tar.bz2")
+	f.contains("the system", f.file("steps/015-improve-after.log"), "/init is the agent", "swapon /swapfile", "openvt", "set root='hd0,msdos1'",
 		"linux /boot/vmlinuz root=/dev/sd", "1 rootwait rw init=/init console=ttyS0\n", "grub-install /dev/sd", "/swapfile", "24572", "tinder is gone", "tinder-1.0_0.tar.bz2")
 	console := f.file("console.log")
 	f.contains("shutdown", console, "sysrq: Emergency Remount R/O", "sysrq: Power Off", "reboot: Power down")
@@ -213,7 +207,7 @@ func TestTreeScripts(t *testing.T) {
 		}
 	}
 	t.Run("finished", func(t *testing.T) { finishedSystem(t, f) })
-	t.Log(f.file("steps/017-improve-after.log"))
+	t.Log(f.file("steps/015-improve-after.log"))
 }
 
 // finishedSystem boots what the run has made, as its boot loader would: it comes up with swap, network and a shell, and
@@ -324,76 +318,5 @@ func withoutAgent(t *testing.T, image string, files map[string]overlay.File) {
 	}
 	if err := disk.Apply(t.Context(), changes); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// sameAsShell runs the probe in scripts as the tree's generator writes them, below a bash that is PID 1, and compares.
-func sameAsShell(t *testing.T, f *finished, files map[string]string) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience/3)
-	defer cancel()
-	shell := folder(t, "testdata/shell")
-	for _, name := range []string{"steps/improve/probe.sh", "steps/helpers.sh"} {
-		shell[name] = files[name]
-	}
-	shell["usr/bin/stub"] = stub(t)
-	cfg := &steps.Config{}
-	cfg.Set("KERNEL_BOOTSTRAP", "True")
-	plan, err := steps.NewPlan(os.DirFS("testdata/shell"), steps.MainRoot, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	scripts, err := plan.Scripts(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range scripts {
-		if s.Path != steps.ConfigPath {
-			shell[s.Path[1:]] = string(s.Data)
-		}
-	}
-	shell["init"] = shell["init.3"]
-	g := start(ctx, t, f, shell, "loglevel=1 panic=10")
-	if err := g.cmd.Wait(); err != nil {
-		t.Errorf("%v", err)
-	}
-	want := record(t, g.seen.String())
-	for _, log := range []string{"004-improve-probe.log", "010-improve-probe.log"} {
-		if d := cmp.Diff(want, record(t, f.file(filepath.Join("steps", log)))); d != "" {
-			t.Errorf("%s (-without the agent +with it)\n%s", log, d)
-		}
-	}
-}
-
-// record takes the probe's record out of a console or a log, as lines, without what cannot be equal.
-func record(t *testing.T, text string) []string {
-	t.Helper()
-	_, rest, found := strings.Cut(strings.ReplaceAll(text, "\r\n", "\n"), "== exports\n")
-	body, _, end := strings.Cut(rest, "== end\n")
-	if !found || !end {
-		t.Fatalf("no record in:\n%s", tail(text, 100))
-	}
-	body = regexp.MustCompile("[ \t]+").ReplaceAllString(body, " ") // the host makes tabs of a log blanks
-	for _, n := range normalisations() {
-		body = regexp.MustCompile("(?m)"+n.pattern).ReplaceAllString(body, n.by)
-	}
-	return strings.Split(body, "\n")
-}
-
-// normalisation is one thing that differs and cannot be equal; docs/agent.md says what a package can see of it.
-type normalisation struct{ pattern, by string }
-
-func normalisations() []normalisation {
-	return []normalisation{
-		// The script: the agent's has one step, the tree's has all up to the next jump.
-		{`/(steps/3|kindling/step)\.sh`, "SCRIPT"},
-		// The terminal: its name and its node. The tree's is the console itself, which nothing could keep a log of.
-		{`^([012]) /dev/(console|pts/0) character special file (5:1|88:0) 6[02]0 0 `, "$1 TERMINAL "},
-		{`^(not a tty|/dev/pts/0)$`, "TERMINAL"},
-		// The process group: the tree's is that of PID 1, which the agent keeps to itself.
-		{`^[0-9]+ 0 0 -1 `, "GROUP 0 0 -1 "},
-		// What the kernel reckons from the memory that was free when it started, which the size of an initramfs changes.
-		{`^(pending signals \(-i\)|max user processes \(-u\)|Max processes|Max pending signals|SigQ:) [0-9/ ]+`, "$1 MEMORY "},
-		// The probe's own pipe.
-		{`pipe:\[[0-9]+\]`, "pipe"},
 	}
 }

@@ -15,7 +15,7 @@ probe() {
         echo "== positional"; echo "$# $*"
         echo "== functions"; declare -F
         echo "== traps"; trap -p
-        echo "== jobs"; jobs
+        echo "== jobs"; jobs || true
         echo "== umask"; umask
         echo "== limits"; ulimit -a; cat "/proc/$$/limits"
         echo "== folder"; pwd; readlink "/proc/$$/cwd" "/proc/$$/root"
