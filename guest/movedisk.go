@@ -6,6 +6,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -171,7 +172,7 @@ func writable(f *os.File) error {
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err == nil {
-		_, err = disk.WithPartition(make([]byte, disk.SectorSize), uint64(size)/disk.SectorSize)
+		_, err = disk.WithPartition(make([]byte, disk.SectorSize), uint64(size)/disk.SectorSize, 0)
 	}
 	return err
 }
@@ -267,7 +268,11 @@ func writeTable(target disk.Name, sectors uint64) (err error) {
 	if content, text := disk.Recognize(head, tail); !content.MayPartition() {
 		return fmt.Errorf("%w: %s holds %s", disk.ErrInUse, target, text)
 	}
-	sector, err := disk.WithPartition(head[:disk.SectorSize], sectors)
+	id, err := randomID()
+	if err != nil {
+		return fmt.Errorf("a number for disk %s: %w", target, err)
+	}
+	sector, err := disk.WithPartition(head[:disk.SectorSize], sectors, id)
 	if err != nil {
 		return fmt.Errorf("disk %s: %w", target, err)
 	}
@@ -278,6 +283,18 @@ func writeTable(target disk.Name, sectors uint64) (err error) {
 		return fmt.Errorf("write partition table of %s: %w", target, err)
 	}
 	return nil
+}
+
+// randomID is a number that is not 0. The random pool was waited for, with an end, so this does not wait.
+func randomID() (uint32, error) {
+	f, err := os.Open("/dev/urandom")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var b [4]byte
+	_, err = io.ReadFull(f, b[:])
+	return binary.LittleEndian.Uint32(b[:]) | 1, err
 }
 
 // rootOptions are how the root on a disk is mounted. With ext4's ordered data, without delayed allocation, and without

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -156,13 +157,32 @@ func (j *job) fixGrub(part disk.Name) error {
 	if err != nil {
 		return err
 	}
-	fixed, found := grub.Rewrite(text, part.Path())
+	root := findable(part)
+	fixed, found := grub.Rewrite(text, root)
 	if found == 0 {
 		j.agent.note("%s loads no Linux: left as it is", grubPath)
 		return nil
 	}
-	j.say("%s: root=%s rootwait, nothing of this run", grubPath, part.Path())
+	j.say("%s: root=%s rootwait, nothing of this run", grubPath, root)
 	return writeFile(grubPath, fixed)
+}
+
+// findable is what the kernel finds a partition by. Names of disks are given in the order in which drivers are ready,
+// and that need not be the same at the next boot.
+func findable(part disk.Name) string {
+	sector := make([]byte, disk.SectorSize)
+	f, err := os.Open(disk.Name{Disk: part.Disk}.Path())
+	if err != nil {
+		return part.Path()
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, sector); err != nil {
+		return part.Path()
+	}
+	if id := disk.PartUUID(sector, part.Part); id != "" {
+		return "PARTUUID=" + id
+	}
+	return part.Path()
 }
 
 // keepInit makes /init start the agent again, and keeps what was put there.

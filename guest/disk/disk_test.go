@@ -44,7 +44,7 @@ func TestPartitionTable(t *testing.T) {
 	for i := range tableOffset {
 		boot[i] = byte(i)
 	}
-	got, err := WithPartition(boot, sectors)
+	got, err := WithPartition(boot, sectors, 0xa1b2c3d4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +59,38 @@ func TestPartitionTable(t *testing.T) {
 	if !isOurs(got) {
 		t.Error("own table is not recognised")
 	}
-	if _, err := WithPartition(boot, FirstSector+10); !errors.Is(err, ErrTooSmall) {
+	if _, err := WithPartition(boot, FirstSector+10, 1); !errors.Is(err, ErrTooSmall) {
 		t.Errorf("small disk: %v", err)
+	}
+}
+
+// A number is given to a disk that has none: boot code may stand in its place.
+func TestPartUUID(t *testing.T) {
+	numbered, err := WithPartition(make([]byte, SectorSize), 3<<30/SectorSize, 0xa1b2c3d4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := WithPartition(builderHex0(), 3<<30/SectorSize, 0xa1b2c3d4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := bytes.Clone(numbered)
+	clear(none[idOffset:tableOffset])
+	gpt := bytes.Clone(numbered)
+	gpt[tableOffset+4] = gptPartition
+	for _, tt := range []struct {
+		name   string
+		sector []byte
+		part   int
+		want   string
+	}{
+		{"ours", numbered, 1, "a1b2c3d4-01"}, {"another partition", numbered, 12, "a1b2c3d4-0c"}, {"behind boot code", code, 1, "e8e8e8e8-01"},
+		{"a disk without a number", none, 1, ""}, {"a GPT", gpt, 1, ""}, {"the whole disk", numbered, 0, ""},
+		{"no table", make([]byte, SectorSize), 1, ""}, {"cut off", numbered[:511], 1, ""},
+	} {
+		if got := PartUUID(tt.sector, tt.part); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -75,7 +105,7 @@ func builderHex0() []byte {
 
 // Only what is known to be free may be partitioned; everything else is refused, whatever it is.
 func TestRecognize(t *testing.T) {
-	ours, err := WithPartition(builderHex0(), 3<<30/SectorSize)
+	ours, err := WithPartition(builderHex0(), 3<<30/SectorSize, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,9 +26,11 @@ const FirstSector = 2097152
 const minSectors = 64 << 20 / SectorSize
 
 const (
+	idOffset       = 440  // offset of the number that tells a disk from others, 4 bytes
 	tableOffset    = 446  // offset of the first of four 16-byte entries
 	entrySize      = 16   // bytes of one of them
 	linuxPartition = 0x83 // partition type "Linux"
+	gptPartition   = 0xee // the whole disk, whose table is a GPT
 )
 
 // Errors of this package. They are wrapped with the numbers that matter.
@@ -56,8 +58,9 @@ func isBuilderHex0(sector []byte) bool {
 func isZero(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }
 
 // WithPartition returns a copy of a first sector with one Linux partition from FirstSector to the end of a disk of that
-// many sectors (of 2 TiB at most, which is what a DOS table can say). The boot code in the sector stays.
-func WithPartition(sector []byte, sectors uint64) ([]byte, error) {
+// many sectors (of 2 TiB at most, which is what a DOS table can say). The boot code in the sector stays; a disk without
+// a number gets id.
+func WithPartition(sector []byte, sectors uint64, id uint32) ([]byte, error) {
 	if len(sector) != SectorSize {
 		return nil, fmt.Errorf("first sector of %d bytes, want %d", len(sector), SectorSize)
 	}
@@ -66,6 +69,9 @@ func WithPartition(sector []byte, sectors uint64) ([]byte, error) {
 			sectors*SectorSize>>20, (FirstSector+minSectors)*SectorSize>>20, FirstSector*SectorSize>>20)
 	}
 	out := bytes.Clone(sector)
+	if isZero(out[idOffset : idOffset+4]) {
+		binary.LittleEndian.PutUint32(out[idOffset:], id)
+	}
 	table := out[tableOffset:]
 	clear(table[:4*entrySize])
 	// CHS addresses are set to the value for "beyond CHS"; every kernel since 2.2 reads the LBA fields.
@@ -74,4 +80,17 @@ func WithPartition(sector []byte, sectors uint64) ([]byte, error) {
 	binary.LittleEndian.PutUint32(table[12:], uint32(min(sectors-FirstSector, 1<<32-1)))
 	out[510], out[511] = 0x55, 0xaa
 	return out, nil
+}
+
+// PartUUID is a partition as the kernel finds it under any name (root=PARTUUID=, Linux, block/partitions/msdos.c), given
+// the first sector of its disk; "" if that has no DOS table, or no number, which other disks may not have either.
+func PartUUID(sector []byte, part int) string {
+	if len(sector) < SectorSize || sector[510] != 0x55 || sector[511] != 0xaa || sector[tableOffset+4] == gptPartition || part == 0 {
+		return ""
+	}
+	id := binary.LittleEndian.Uint32(sector[idOffset:])
+	if id == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%08x-%02x", id, part)
 }

@@ -14,7 +14,7 @@ import (
 // initPath is what the kernel shall run: on a root that is no initramfs it does not look there by itself.
 const initPath = "/init"
 
-// Rewrite makes every line that loads Linux boot root (a device such as /dev/sda1), once, waiting for it to appear
+// Rewrite makes every line that loads Linux boot root (a device such as /dev/sda1, or PARTUUID=NUMBER), once, waiting for it to appear
 // (a USB disk takes its time). What belongs to the run that wrote the file goes: Kindling's own parameters, panic=, which
 // is set so that a panic ends a run, no_timer_check, which is for a virtual machine, and which root, initramfs and init
 // that run had. All else stays as it is. It reports how many lines it has found.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func TestGRUB(t *testing.T) {
 	if f.status != 10 || f.report.Step != "008-improve-fails_once" {
 		t.Fatalf("the first life: status %d, step %s: %s\n%s", f.status, f.report.Step, f.report.Line, tail(f.file("console.log"), 60))
 	}
-	f.contains("GRUB", f.file("steps/007-improve-make_bootable.log"), "grub-install /dev/sda\n")
+	f.contains("GRUB", f.file("steps/007-improve-make_bootable.log"), "grub-install /dev/sd", "grub.cfg: root=PARTUUID=")
 	before := f.file("console.log")
 	out, err := exec.Command(filepath.Join(bin, "kindling"), "run", "--accel", "tcg", "--keep", "--resume", f.dir).CombinedOutput()
 	console := strings.TrimPrefix(f.file("console.log"), before)
@@ -109,7 +110,7 @@ func TestGRUB(t *testing.T) {
 		t.Fatalf("resume: %v\n%s\n%s", err, out, tail(console, 60))
 	}
 	byGRUB(t, console)
-	f.contains("the log", f.file("steps/008-improve-fails_once.log"), "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 rootwait rw init=/init console=ttyS0")
+	f.contains("the log", f.file("steps/008-improve-fails_once.log"), "BOOT_IMAGE=/boot/vmlinuz root=PARTUUID=", "-01 rootwait rw init=/init console=ttyS0")
 	f.contains("resume", string(out), "resuming at step 8 of 9")
 
 	root := filepath.Join(t.TempDir(), "steps-later")
@@ -129,7 +130,7 @@ func TestGRUB(t *testing.T) {
 // byGRUB checks that a machine was booted by GRUB, with what was meant for it.
 func byGRUB(t *testing.T, console string) {
 	t.Helper()
-	if !strings.Contains(console, "ommand line: BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 rootwait rw init=/init console=ttyS0") {
+	if !regexp.MustCompile(`ommand line: BOOT_IMAGE=/boot/vmlinuz root=PARTUUID=[0-9a-f]{8}-01 rootwait rw init=/init console=ttyS0`).MatchString(console) {
 		t.Errorf("it was not GRUB that booted this:\n%s", tail(console, 400))
 	}
 }

@@ -9,6 +9,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
+	"kindling/guest/disk"
 	"kindling/guest/kmod"
 )
 
@@ -66,13 +68,39 @@ func boot() error {
 		return err
 	}
 	for {
-		_, err := mount.Mount(parameter["root"], "/newroot", "ext4", "", 0)
+		_, err := mount.Mount(device(parameter["root"]), "/newroot", "ext4", "", 0)
 		if err == nil {
 			return mount.SwitchRoot("/newroot", parameter["init"])
 		}
 		fmt.Println("stub:", err)
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// device is the file of what root= names: a file, or PARTUUID= with the number of a partition.
+func device(root string) string {
+	id, found := strings.CutPrefix(root, "PARTUUID=")
+	if !found {
+		return root
+	}
+	entries, _ := os.ReadDir("/sys/class/block") // without them it is not found, and looked for again
+	for _, e := range entries {
+		part, err := disk.ParseName(e.Name())
+		if err != nil {
+			continue
+		}
+		sector := make([]byte, disk.SectorSize)
+		f, err := os.Open(disk.Name{Disk: part.Disk}.Path())
+		if err != nil {
+			continue
+		}
+		_, err = io.ReadFull(f, sector)
+		_ = f.Close()
+		if err == nil && disk.PartUUID(sector, part.Part) == id {
+			return part.Path()
+		}
+	}
+	return root
 }
 
 func loadModules() error {
