@@ -199,10 +199,10 @@ func bwrapArgv(bwrap, root, first string, offline bool) []string {
 const machineType = "pc"
 
 // treeWatch are the options for watching a real bootstrap: patience with the kernels before Linux depends on what they
-// have to load and to write. Without a budget none of them runs.
+// have to load and to write. Without a budget none of them runs, but what runs on a Linux takes its time as well.
 func treeWatch(accel qemu.Accel, budgets *budget.Report) watch.Options {
 	if budgets == nil {
-		return watch.DefaultOptions(accel == qemu.AccelTCG)
+		return watch.HostedOptions(accel == qemu.AccelTCG)
 	}
 	facts := watch.TreeFacts{TCG: accel == qemu.AccelTCG}
 	if len(budgets.Largest) > 0 {

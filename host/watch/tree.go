@@ -17,6 +17,7 @@ const (
 	PhaseStage0     = "stage0"            // stage0-posix, from hex0 to M2-Mesoplanet, and its checksums
 	PhaseSeed       = "seed"              // the tree's configurator and script generator
 	PhaseKaem       = "builder-hex0-steps"
+	PhaseSteps      = "steps" // on a Linux, without the agent
 	PhaseMes        = "mes"
 	PhaseTcc        = "tcc" // compiled by MesCC
 	PhaseFiwixBuild = "fiwix-build"
@@ -53,27 +54,40 @@ func TreeOptions(f TreeFacts) Options {
 	if f.TCG {
 		rate = slowestTCG
 	}
+	o = beforeLinux(o, treePhases(), f.TCG)
+	for i, r := range o.Rules {
+		switch r.Phase {
+		case PhaseStart:
+			o.Rules[i].Cause = "nothing to boot on the first disk, or a BIOS whose console is not the first serial port " +
+				"(QEMU: -machine graphics=off)"
+		case PhaseHexLoad:
+			o.Rules[i].Patience += silence(f.LargestFile, rate)
+		case PhaseRamdisk:
+			o.Rules[i].Patience += silence(f.Ramdisk, rate)
+		}
+	}
+	return o
+}
+
+// HostedOptions are the options for a run of a real tree on a Linux that is there already: a kernel that was given, a
+// chroot, or bubblewrap. Patience is already scaled.
+func HostedOptions(tcg bool) Options { return beforeLinux(DefaultOptions(tcg), hostedPhases(), tcg) }
+
+// beforeLinux puts phases between the start and the agent's first event.
+func beforeLinux(o Options, phases []treePhase, tcg bool) Options {
 	var before, after []Rule
 	for _, r := range o.Rules {
 		switch {
 		case r.Phase == PhaseStart:
-			r.Cause = "nothing to boot on the first disk, or a BIOS whose console is not the first serial port " +
-				"(QEMU: -machine graphics=off)"
 			before = append(before, scaled(r, o.Scale))
 		case r.Phase != PhaseKernel:
 			after = append(after, scaled(r, o.Scale))
 		}
 	}
-	for _, p := range treePhases() {
+	for _, p := range phases {
 		r := Rule{Phase: p.phase, Milestone: p.milestone, Patience: p.kvm, Cause: p.cause}
-		if f.TCG {
+		if tcg {
 			r.Patience = p.tcg
-		}
-		switch p.phase {
-		case PhaseHexLoad:
-			r.Patience += silence(f.LargestFile, rate)
-		case PhaseRamdisk:
-			r.Patience += silence(f.Ramdisk, rate)
 		}
 		before = append(before, r)
 	}
@@ -107,9 +121,9 @@ type treePhase struct {
 const (
 	causeMemory = "a limit of builder-hex0, which checks none: too many or too large files on the first medium, or too " +
 		"little memory (kindling plan shows the budgets)"
-	causeMesCC = "MesCC compiles for most of an hour without a word (under TCG for most of a day); otherwise " +
-		causeMemory
-	causeFiwix = "a program loops or waits, or every program faults because the ramdisk ends near 128 to 132 MiB"
+	causeMesCC  = causeSilent + "; otherwise " + causeMemory
+	causeSilent = "MesCC compiles for most of an hour without a word (under TCG for most of a day)"
+	causeFiwix  = "a program loops or waits, or every program faults because the ramdisk ends near 128 to 132 MiB"
 )
 
 // treePhases are the phases in the order in which they come. Patience is a multiple of what was measured: stage0 takes
@@ -142,6 +156,21 @@ func treePhases() []treePhase {
 			"under TCG); otherwise kernel and initramfs were cut because they did not fit the kexec window"},
 		{PhaseKernel, "Linux version ", 3 * m, 40 * m, "the kernel unpacks the initramfs; otherwise it was cut at the " +
 			"end of the kexec window, or /init does not start"},
+	}
+}
+
+// hostedPhases are those of a run on a Linux that is there already. Behind jump: linux another one is booted.
+func hostedPhases() []treePhase {
+	const m, h = time.Minute, time.Hour
+	return []treePhase{
+		{PhaseKernel, "Linux version ", 3 * m, 40 * m, "the kernel waits for its root, or /init does not start"},
+		{PhaseStage0, " +> ./bootstrap-seeds/POSIX/", 10 * m, 40 * m, "too little memory, or a processor that cannot run 32-bit programs"},
+		{PhaseSeed, " +> catm seed-full.kaem", 10 * m, 40 * m, "the configurator waits for input"},
+		{PhaseSteps, " +> kaem --file /steps/0.sh", 2 * h, 12 * h, silentStep},
+		{PhaseMes, " +> pkg=mes-", 3 * h, 24 * h, causeSilent},
+		{PhaseTcc, " +> pkg=tcc-0.9.26", 3 * h, 24 * h, causeSilent},
+		{PhaseSteps, " +> pkg=make-", 2 * h, 12 * h, silentStep},
+		{PhaseKernel, "Linux version ", 3 * m, 40 * m, "the kernel waits for its root, or /init does not start"},
 	}
 }
 

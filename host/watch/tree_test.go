@@ -131,6 +131,54 @@ func TestTreePhasesSkipped(t *testing.T) {
 	}
 }
 
+// TestHostedPhases follows a run on a kernel that was given, to the tree's own kernel, and one in a chroot, which has neither;
+// MesCC may be silent for hours in both.
+func TestHostedPhases(t *testing.T) {
+	const root = `
+2 c  +> ./bootstrap-seeds/POSIX/x86/kaem-optional-seed ./x86/mescc-tools-seed-kaem.kaem
+3 c  +> catm seed-full.kaem /steps/bootstrap.cfg /steps/env seed.kaem
+4 c  +> kaem --file /steps/0.sh
+5 c  +> pkg=mes-0.27.1
+10000 c  +> pkg=tcc-0.9.26
+20000 c  +> pkg=make-3.82`
+	for _, tt := range []struct {
+		name, before, after string
+		want                []string
+	}{
+		{"an own kernel", "\n1 c [    0.000000] Linux version 6.1.0", `
+26000 c [    0.000000] Linux version 4.14.341
+26001 e {"seq":1,"ms":1,"kind":"phase","name":"init","status":"start"}
+26002 e {"seq":2,"ms":1,"kind":"done","status":"ok"}
+26003 x exit status 0`, []string{"start", "kernel", "stage0", "seed", "steps", "mes", "tcc", "steps", "kernel", "init"}},
+		{"a chroot", "", "\n26000 x exit status 0", []string{"start", "stage0", "seed", "steps", "mes", "tcc", "steps"}},
+	} {
+		_, j, _ := play(t, HostedOptions(false), tt.before+root+tt.after)
+		var got []string
+		for _, p := range j.phases {
+			got = append(got, p.name)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// A step of kaem that fails on a kernel that was given is that step's failure: the panic behind it is what becomes of a
+// kernel whose init ends.
+func TestHostedFailure(t *testing.T) {
+	v, _, _ := play(t, HostedOptions(false), `
+1 c [    0.000000] Linux version 6.1.0
+2 c  +> ./bootstrap-seeds/POSIX/x86/kaem-optional-seed ./x86/mescc-tools-seed-kaem.kaem
+3 c  +> ungz --file nyacc.tar.gz --output nyacc.tar
+4 c bad header
+5 c ABORTING HARD
+5 c [  387.614096] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100
+6 x exit status 0`)
+	if v.Result != report.ResultStep || !strings.Contains(v.Line, "bad header; last command: ungz --file nyacc.tar.gz") {
+		t.Errorf("%s: %s", v.Result, v.Line)
+	}
+}
+
 // TestTreeHangs lets each phase go silent, and wants it named with its usual cause, not before its patience is over.
 func TestTreeHangs(t *testing.T) {
 	facts := TreeFacts{LargestFile: 3_329_116, Ramdisk: 1_381_376 << 10}
