@@ -53,3 +53,9 @@ func kernelSays(line string, stamps bool) kernelWords {
 
 // withoutStamp gives a line without the kernel's time stamp.
 func withoutStamp(line string) string { return line[len(stampRE.FindString(line)):] }
+
+// firstLine is how a kernel's console begins. A BIOS that is not done with its own line is cut off by it.
+const firstLine = "[    0.000000] Linux version "
+
+// withoutBIOS is a line without what a BIOS has left before the kernel's first.
+func withoutBIOS(line string) string { return line[max(0, strings.Index(line, firstLine)):] }

@@ -322,7 +322,7 @@ func (j *Judge) doubtPanic() {
 }
 
 func (j *Judge) milestone(line string) {
-	line = withoutStamp(line)
+	line = withoutStamp(withoutBIOS(line))
 	for i, r := range j.milestones {
 		if strings.HasPrefix(line, r.Milestone) {
 			j.milestones = j.milestones[i+1:]

@@ -145,7 +145,7 @@ func TestHostedPhases(t *testing.T) {
 		name, before, after string
 		want                []string
 	}{
-		{"an own kernel", "\n1 c [    0.000000] Linux version 6.1.0", `
+		{"an own kernel", "\n1 c Booting from ROM..\x1bc[    0.000000] Linux version 6.1.0", `
 26000 c [    0.000000] Linux version 4.14.341
 26001 e {"seq":1,"ms":1,"kind":"phase","name":"init","status":"start"}
 26002 e {"seq":2,"ms":1,"kind":"done","status":"ok"}
