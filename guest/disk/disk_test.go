@@ -122,6 +122,9 @@ func TestRecognize(t *testing.T) {
 		return head
 	}
 	linux := "\x00\xfe\xff\xff\x83\xfe\xff\xff\x00\x00\x20\x00\x00\x00\x40\x00"
+	// What sfdisk 2.19.1 of the tree's move_disk.sh was seen to write on a disk of 16 GiB, and on one of 2 TiB.
+	sfdisk := "\x00\x3f\xe0\xff\x83\x3f\xe0\xff\x00\x00\x20\x00\x00\x00\xe0\x01"
+	empty := string(make([]byte, entrySize))
 	windows := "\x80\x20\x21\x00\x07\xfe\xff\xff\x00\x08\x00\x00\x00\x00\x01\x00"
 	gpt := table("\x00\x00\x02\x00\xee\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff")
 	copy(gpt[512:], "EFI PART")
@@ -138,6 +141,8 @@ func TestRecognize(t *testing.T) {
 		{"builder-hex0", at(0, string(builderHex0())), tail, BuilderHex0, ""},
 		{"builder-hex0 over an old GPT disk", at(0, string(builderHex0())), lateGPT, BuilderHex0, ""},
 		{"a bootstrap's disk", at(0, string(ours)), tail, Ours, ""},
+		{"a disk of the tree's sfdisk", table(sfdisk), tail, Ours, ""},
+		{"a disk of 2 TiB of the tree's sfdisk", table(empty), tail, Foreign, "a boot sector"},
 		{"ours and another", table(linux, windows), tail, Foreign, "a partition table"},
 		{"another system", table(windows), tail, Foreign, "a partition table"},
 		{"GPT with a protective entry beyond the disk", gpt, tail, Foreign, "a GPT partition table"},

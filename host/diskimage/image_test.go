@@ -352,6 +352,24 @@ func TestWriteRefusesChanges(t *testing.T) {
 	}
 }
 
+// The one partition that sfdisk 2.19.1 of the tree's move_disk.sh was seen to write on a disk of 16 GiB. It writes no number
+// of the disk, and Linux makes a PARTUUID of 0 as of any other.
+func TestPartitionOfSfdisk(t *testing.T) {
+	sector := make([]byte, sectorSize)
+	sector[510], sector[511] = 0x55, 0xaa
+	copy(sector[labelTable:], "\x00\x3f\xe0\xff\x83\x3f\xe0\xff\x00\x00\x20\x00\x00\x00\xe0\x01")
+	got, err := partitions(bytes.NewReader(sector), 16<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]Partition{{Number: 1, Offset: 1 << 30, Size: 15 << 30}}, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	if id := got[0].PartUUID(); id != "00000000-01" {
+		t.Errorf("PARTUUID=%s", id)
+	}
+}
+
 func TestPartitions(t *testing.T) {
 	sector := make([]byte, sectorSize)
 	sector[510], sector[511] = 0x55, 0xaa

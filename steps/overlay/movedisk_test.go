@@ -18,6 +18,7 @@ const (
 	payloadHead = "LBPAYLD1\x01"
 	bootEntry   = "\x80\x00\x02\x00\xb5\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff"
 	oursEntry   = "\x00\x20\x21\x00\x83\xfe\xff\xff\x00\x00\x20\x00\x00\x00\x40\x00"
+	sfdiskEntry = "\x00\x3f\xe0\xff\x83\x3f\xe0\xff\x00\x00\x20\x00\x00\x00\xe0\x01" // of sfdisk 2.19.1, on 16 GiB
 	othersEntry = "\x80\x20\x21\x00\x07\xfe\xff\xff\x00\x08\x00\x00\x00\x00\x01\x00"
 )
 
@@ -85,6 +86,7 @@ func TestMoveDiskGuard(t *testing.T) {
 		{"boot disk", "vda", []disk{boot("vda")}, "takes vda 0 vda1\n"},
 		{"boot disk over an old GPT disk", "sda", []disk{{"sda", 3 * gib, table(bootEntry), 3*gib - 512}}, "takes sda 0 sda1\n"},
 		{"a bootstrap's disk", "hda", []disk{{"hda", 3 * gib, table(oursEntry), 0}}, "takes hda 0 hda1\n"},
+		{"a disk of the tree's sfdisk", "sda", []disk{{"sda", 16 * gib, table(sfdiskEntry), 0}}, "takes sda 0 sda1\n"},
 		{"nvme", "nvme0n1", []disk{blank("nvme0n1"), blank("sda")}, "takes nvme0n1 0 nvme0n1p1\n"},
 		{"SD card", "mmcblk0", []disk{blank("mmcblk0"), blank("mmcblk0boot0")}, "takes mmcblk0 0 mmcblk0p1\n"},
 		{"partition", "sda2", []disk{blank("sda2")}, "takes sda2 1 "},
