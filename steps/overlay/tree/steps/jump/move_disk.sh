@@ -6,7 +6,8 @@
 #
 # What Kindling does around the tree's own move to disk, which is move_disk-tree.sh beside this file: no disk that
 # carries a payload or somebody's data is partitioned. The agent does without both; this is for runs that have none, and
-# decides as it does. The first bash runs it, which may count in 32 bits only, with the commands that it has by then.
+# decides as it does. The first bash runs it, which counts in 32 bits and wraps around in silence, with the commands that
+# it has by then.
 
 set -e
 mkdir -p /dev /etc
@@ -36,8 +37,9 @@ kindling_run() {
     return ${found}
 }
 
-# kindling_read NAME reads the first MiB and the last 32 KiB of a disk of so many KiB. A disk of 2 TiB has more KiB than
-# 32 bits count, so the last six digits are counted with a 1 before them, and the ones before these on their own.
+# kindling_read NAME KIB reads the first MiB and the last 32 KiB of a disk, and the half KiB behind them that a disk with an
+# odd number of sectors has: a GPT has its second copy in the last sector. A disk of 2 TiB has more KiB than 32 bits count,
+# so the last six digits are counted with a 1 before them, and the ones before these on their own.
 kindling_read() {
     local high=${2%??????} low
     low=$((1${2#"${high}"} - 32))
@@ -46,8 +48,8 @@ kindling_read() {
         low=$((low + 1000000))
     fi
     dd if="/dev/$1" of=/kindling.head bs=1024 count=1024 2> /kindling.junk &&
-        dd if="/dev/$1" of=/kindling.tail bs=1024 skip="${high}${low#1}" count=32 2> /kindling.junk &&
-        [ $(($(wc -c < /kindling.head))) -eq 1048576 ] && [ $(($(wc -c < /kindling.tail))) -eq 32768 ]
+        dd if="/dev/$1" of=/kindling.tail bs=1024 skip="${high}${low#1}" count=33 2> /kindling.junk &&
+        [ $(($(wc -c < /kindling.head))) -eq 1048576 ] && [ $(($(wc -c < /kindling.tail))) -ge 32768 ]
 }
 
 # kindling_look NAME says what is on a disk: in kindling_what blank, boot (builder-hex0), ours (the partition that a
@@ -161,7 +163,7 @@ kindling_guard() {
     kindling_wait || return 1
     if [ "${kind}" = partition ]; then
         kindling_minor=1
-            kindling_text="it holds a run of Kindling: go on with that, or wipe it"
+        kindling_text="it holds a run of Kindling: go on with that, or wipe it"
         ! kindling_run "${DISK}" || return 1
         return 0
     fi
