@@ -6,8 +6,8 @@
 #
 # What Kindling does around the tree's own move to disk, which is move_disk-tree.sh beside this file: no disk that
 # carries a payload or somebody's data is partitioned. The agent does without both; this is for runs that have none, and
-# decides as it does. The first bash runs it, which counts in 32 bits and wraps around in silence, with the commands that
-# it has by then.
+# decides as it does, but for disks that the tree's sfdisk cannot partition. The first bash runs it, which counts in 32
+# bits and wraps around in silence, with the commands that it has by then.
 
 set -e
 mkdir -p /dev /etc
@@ -73,6 +73,13 @@ kindling_look() {
     if [ ${#kib} -lt 10 ] && [ "${kib}" -lt 1114112 ]; then
         kindling_what=small
         kindling_text="disk too small: ${kib} KiB, at least 1114112 KiB are needed (the partition starts at 1048576 KiB)"
+        return
+    fi
+    # sfdisk 2.19.1 for 32 bits counts a disk's sectors modulo 2^32, takes what is left for the size, and writes an empty
+    # table when that ends before the partition starts. Masked, the number is right however few bits the shell has.
+    if [ $((kib & 2147483647)) -lt 1114112 ]; then
+        kindling_what=small
+        kindling_text="the tree's sfdisk, which counts in 32 bits, makes no partition on a disk of ${kib} KiB: take one of another size"
         return
     fi
     kindling_read "$1" "${kib}" || return 0
