@@ -183,12 +183,27 @@ func TestMoveDiskRun(t *testing.T) {
 				part = disk
 			}
 			g.write("bin/umount", "#!/bin/sh\nrm -r \"$2\"/*\n")
-			g.write("bin/mount", "#!/bin/sh\ncase \"$*\" in '-n -t ext4 -o ro,noload "+g.path("dev/"+part)+" '*) ;; *) exit 32 ;; esac\n"+
+			g.write("bin/mount", "#!/bin/sh\ncase \"$*\" in '-n -t ext4 -o ro'*\" "+g.path("dev/"+part)+" \"*) ;; *) exit 32 ;; esac\n"+
 				"mkdir \"$7\"/kindling\ncd \"$7\"/kindling\ntouch journal plan.cfg init\nrm -f "+missing+"\n")
 			out, err := g.run(moveDisk, "DISK="+disk)
 			if refused := strings.Contains(out, "it holds a run of Kindling"); refused != (missing == "none") || refused == (err == nil) {
 				t.Errorf("%s without %s: %v\n%s", disk, missing, err, out)
 			}
+		}
+	}
+}
+
+// What only the filesystem's own journal has is a run as well, and so is what can be seen only without that.
+func TestMoveDiskRunAfterPowerCut(t *testing.T) {
+	for seen, want := range map[string]bool{"ro,noload": true, "ro": true, "rw": false} {
+		g := newDiskGuest(t)
+		g.disk("sda", 3*gib, table(oursEntry), 0)
+		g.write("bin/umount", "#!/bin/sh\nrm -r \"$2\"/*\n")
+		g.write("bin/mount", "#!/bin/sh\ncase \"$*\" in '-n -t ext4 -o "+seen+" "+g.path("dev/sda1")+" '*) ;; *) exit 32 ;; esac\n"+
+			"mkdir \"$7\"/kindling\ncd \"$7\"/kindling\ntouch journal plan.cfg init\n")
+		out, err := g.run(moveDisk, "DISK=sda")
+		if refused := strings.Contains(out, "it holds a run of Kindling"); refused != want || refused == (err == nil) {
+			t.Errorf("seen with %s: %v\n%s", seen, err, out)
 		}
 	}
 }

@@ -24,17 +24,22 @@ kindling_kind() {
         -e 's/^mmcblk[0-9][0-9]*p[1-9][0-9]*$/partition/p'
 }
 
-# kindling_run NAME: the partition holds a run of Kindling, somebody's hours.
+# kindling_run NAME: the partition holds a run of Kindling, somebody's hours. After a loss of power its folders may be torn,
+# or there in the filesystem's own journal only, so what is not found is looked for once more behind that. Not at first:
+# a journal that is torn itself keeps the filesystem from being mounted.
 kindling_run() {
-    local found=1
+    local options found=
     mkdir -p /kindling.look
-    mount -n -t ext4 -o ro,noload "/dev/$1" /kindling.look 2> /kindling.junk || return 1
-    if [ -e /kindling.look/kindling/journal ] && [ -e /kindling.look/kindling/plan.cfg ] &&
-        [ -e /kindling.look/kindling/init ]; then
-        found=0
-    fi
-    umount -n /kindling.look
-    return ${found}
+    for options in ro,noload ro; do
+        mount -n -t ext4 -o "${options}" "/dev/$1" /kindling.look 2> /kindling.junk || continue
+        if [ -e /kindling.look/kindling/journal ] && [ -e /kindling.look/kindling/plan.cfg ] &&
+            [ -e /kindling.look/kindling/init ]; then
+            found=yes
+        fi
+        umount -n /kindling.look
+        [ -z "${found}" ] || return 0
+    done
+    return 1
 }
 
 # kindling_read NAME KIB reads the first MiB and the last 32 KiB of a disk, and the half KiB behind them that a disk with an
