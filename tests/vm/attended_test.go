@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,13 +29,19 @@ type person struct {
 	ctx      context.Context
 	terminal *os.File
 	seen     *transcript
-	at       int // what was waited for already
+	at       int           // what was waited for already
+	ended    chan struct{} // closed when nothing more is shown
 }
 
 // expect waits until the terminal shows text behind what was waited for before.
 func (p *person) expect(text string) {
 	p.t.Helper()
-	for ; p.ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+	for over := false; p.ctx.Err() == nil && !over; time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-p.ended:
+			over = true // what was shown last still counts
+		default:
+		}
 		all := p.seen.String()
 		if i := strings.Index(all[p.at:], text); i >= 0 {
 			p.at += i + len(text)
@@ -63,12 +68,11 @@ func sit(ctx context.Context, t *testing.T, cmd *exec.Cmd) (p *person, left func
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { terminal.Close() })
-	p = &person{t: t, ctx: ctx, terminal: terminal, seen: &transcript{}}
-	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(p.seen, terminal) })
+	p = &person{t: t, ctx: ctx, terminal: terminal, seen: &transcript{}, ended: make(chan struct{})}
+	go func() { defer close(p.ended); _, _ = io.Copy(p.seen, terminal) }()
 	return p, func() int {
 		_ = cmd.Wait()
-		reading.Wait()
+		<-p.ended
 		return cmd.ProcessState.ExitCode()
 	}
 }

@@ -71,10 +71,16 @@ func killedRun(t *testing.T) string {
 		t.Fatal(err)
 	}
 	<-ended
+	gone(t, dir)
+	return dir
+}
+
+// gone waits until the machine of a run whose kindling was killed has ended.
+func gone(t *testing.T, dir string) {
+	t.Helper()
 	for until := time.Now().Add(20 * time.Second); len(machines(t, dir)) > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("QEMU outlives a killed kindling: %v", machines(t, dir))
 		}
 	}
-	return dir
 }

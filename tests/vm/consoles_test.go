@@ -170,6 +170,7 @@ func TestConsoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	left()
+	gone(t, dir)
 	p, left = sit(ctx, t, exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "run", "--accel", "tcg", "--interactive", "--resume", dir))
 	p.expect("console on /dev/tty2 (process ")
 	p.expect("console on /dev/tty3 (process ")
