@@ -55,7 +55,7 @@ func (r *run) prepareResume(ctx context.Context) (machine, error) {
 	return m, errors.Join(err, disk.Close())
 }
 
-// mend makes whole what a power cut has torn on the run's disk, because no kernel before Linux 6.11 would mount it.
+// mend makes whole what a power cut has torn on the run's disk: the kernel that mounts it may be one that refuses that.
 func (r *run) mend(ctx context.Context, disk *resume.Disk) error {
 	torn := disk.Torn()
 	if torn == "" {

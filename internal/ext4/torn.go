@@ -18,7 +18,8 @@ import (
 //   - for a superblock with a wrong checksum, though its journal has a right one (fs/ext4/super.c).
 //
 // A commit block is written when everything before it is on the disk, and nothing of a later transaction is before it is
-// there itself. So such a block can be torn in the last transaction only; anything else is damage.
+// there itself; all that it says is in its first sector. So a commit block can be torn in the last transaction only, and
+// behind its beginning only; a descriptor block in a transaction without a commit block only. Anything else is damage.
 
 // tear is one such place, and what makes it whole.
 type tear struct {
@@ -53,27 +54,28 @@ func (f *FS) Mend(w io.WriterAt) error {
 
 // judge decides what a record of the transaction is whose checksum is wrong, and gives the kind to take it for: the end of
 // the log, or a commit block whose beginning is right, behind a transaction that is all there (which is what Linux takes it
-// for from 6.11 on). It is ErrCorrupt if the transaction, or a later one, was finished.
+// for from 6.11 on). What no power cut does is ErrCorrupt.
 func (l *log) judge(raw []byte, at, sequence, kind uint32, all bool) (uint32, error) {
 	if err := l.isLast(at, sequence); err != nil {
 		return 0, err
 	}
 	t := tear{at: int64(l.where[at]) * l.fs.blockSize, data: make([]byte, len(raw))}
-	if kind == blockCommit && all {
-		copy(t.data, raw[:commitSize])
-		if l.whole(t.data, kind) {
-			t.what = fmt.Sprintf("the end of transaction %d in the journal", sequence)
-			l.torn = append(l.torn, t)
-			return kind, nil
-		}
-		clear(t.data)
+	if kind != blockCommit {
+		t.what = fmt.Sprintf("the unfinished transaction %d in the journal", sequence)
+		l.torn = append(l.torn, t)
+		return 0, nil
 	}
-	t.what = fmt.Sprintf("the unfinished transaction %d in the journal", sequence)
+	copy(t.data, raw[:commitSize])
+	if !all || !l.whole(t.data, kind) {
+		return 0, fmt.Errorf("%w: a wrong checksum at block %d, which finishes transaction %d", ErrCorrupt, at, sequence)
+	}
+	t.what = fmt.Sprintf("the end of transaction %d in the journal", sequence)
 	l.torn = append(l.torn, t)
-	return 0, nil
+	return kind, nil
 }
 
-// isLast looks through the whole journal for a sign that the transaction was finished.
+// isLast looks through the whole journal for a sign, beside what is at one place, that the transaction was finished. A torn
+// commit block is one: it was written when the transaction was on the disk.
 func (l *log) isLast(at, sequence uint32) error {
 	raw, head := make([]byte, l.fs.blockSize), make([]byte, 12)
 	for i := l.first; i < uint32(len(l.where)); i++ {
@@ -81,12 +83,16 @@ func (l *log) isLast(at, sequence uint32) error {
 			return err
 		}
 		number := binary.BigEndian.Uint32(head[8:])
-		if binary.BigEndian.Uint32(head) != journalMagic || int32(number-sequence) < 0 {
+		if i == at || binary.BigEndian.Uint32(head) != journalMagic || int32(number-sequence) < 0 {
 			continue
 		}
 		kind, whole, err := l.record(raw, i, number)
 		if err != nil {
 			return err
+		}
+		if kind == blockCommit {
+			clear(raw[commitSize:])
+			whole = l.whole(raw, kind)
 		}
 		if kind != 0 && whole && (number != sequence || kind == blockCommit) {
 			return fmt.Errorf("%w: a wrong checksum at block %d, in transaction %d, though transaction %d is in block %d",
@@ -112,7 +118,7 @@ func (f *FS) checkSuper(place, journal io.ReaderAt) error {
 		return err
 	}
 	right, err := superWhole(journal, sb)
-	if err == nil && right {
+	if err == nil && right && le32(sb, 0x60)&featureRecover != 0 { // without it Linux would throw the journal away
 		f.torn = append(f.torn, tear{what: "the superblock", at: superOffset, data: sb})
 	}
 	return err

@@ -110,12 +110,16 @@ var tears = map[string]struct {
 		b:    "new b", what: "the end of transaction 3 in the journal",
 	},
 	"the beginning of the last commit block": {
-		tear: func(data []byte, _, last transaction) { data[last.commit+0x37]++ }, // its time
-		b:    "old b", what: "the unfinished transaction 3 in the journal", refused: true,
+		tear:    func(data []byte, _, last transaction) { data[last.commit+0x37]++ }, // its time
+		refused: true, err: ErrCorrupt,
 	},
-	"the last commit block, and a block before it": {
-		tear: func(data []byte, _, last transaction) { data[last.commit+600]++; data[last.data+500]++ },
-		b:    "old b", what: "the unfinished transaction 3 in the journal", refused: true,
+	"the end of the last commit block, and a block before it": {
+		tear:    func(data []byte, _, last transaction) { data[last.commit+600]++; data[last.data+500]++ },
+		refused: true, err: ErrCorrupt,
+	},
+	"the end of the last commit block, and a descriptor before it": {
+		tear:    func(data []byte, _, last transaction) { data[last.commit+600]++; data[last.descriptor+600]++ },
+		refused: true, err: ErrCorrupt,
 	},
 	"a descriptor before a commit block": {
 		tear: func(data []byte, _, last transaction) {
