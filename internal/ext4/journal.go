@@ -32,6 +32,7 @@ const (
 	tagLast     = 8
 
 	maxJournal = 1 << 20 // blocks
+	maxRevokes = 1 << 22
 )
 
 // Recovered gives the filesystem as it is once its journal is replayed; nothing is written. A filesystem that needs no
@@ -66,6 +67,11 @@ func (f *FS) WriteBack(w io.WriterAt) error {
 		return nil
 	}
 	block := make([]byte, f.blockSize)
+	for at := range o.blocks { // nothing is written behind the end of a partition
+		if _, err := o.r.ReadAt(block, int64(at)*f.blockSize); err != nil {
+			return fmt.Errorf("%w: block %d: %w", ErrCorrupt, at, err)
+		}
+	}
 	for at := range o.blocks {
 		if _, err := o.ReadAt(block, int64(at)*f.blockSize); err != nil {
 			return err
@@ -250,7 +256,9 @@ func (l *log) replay() (map[uint64]logged, error) {
 				at = l.after(at)
 			}
 		case blockRevoke:
-			revokes = append(revokes, l.revokes(raw)...)
+			if revokes = append(revokes, l.revokes(raw)...); len(revokes)+len(revoked) > maxRevokes {
+				return nil, fmt.Errorf("%w: more than %d revoked blocks", ErrTooLarge, maxRevokes)
+			}
 		case blockCommit:
 			if bad != nil {
 				return nil, bad
@@ -270,8 +278,8 @@ func (l *log) replay() (map[uint64]logged, error) {
 			}
 			return blocks, nil
 		}
-		if len(open) > len(l.where) {
-			break
+		if len(all)+len(open) > len(l.where) {
+			break // more blocks than it has: descriptors that lie in each other's data
 		}
 	}
 	return nil, fmt.Errorf("%w: it has no end", ErrCorrupt)

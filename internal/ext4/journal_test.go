@@ -5,6 +5,8 @@ package ext4
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -120,6 +122,52 @@ func TestRecovered(t *testing.T) {
 				t.Errorf("e2fsck: %v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// Nothing is written behind the end of a filesystem that claims to be larger than what it is on.
+func TestWriteBackInBounds(t *testing.T) {
+	data := unclean(t, "jo", "-O", "^metadata_csum,^64bit")
+	first, _ := layout(t, data)
+	const blocks = superOffset + 4
+	binary.LittleEndian.PutUint32(data[blocks:], 2*le32(data, blocks))
+	binary.BigEndian.PutUint32(data[first.descriptor+12:], uint32(len(data)/1024)) // the first tag
+	before := bytes.Clone(data)
+	if err := recovered(t, data).WriteBack(memory(data)); !errors.Is(err, ErrCorrupt) || !bytes.Equal(before, data) {
+		t.Errorf("%v, changed: %t", err, !bytes.Equal(before, data))
+	}
+}
+
+// A ring of blocks can say that it holds more blocks than there are: each descriptor's data being other descriptors.
+func TestJournalLies(t *testing.T) {
+	const ring, tags, transactions = 1024, 98, 130
+	data := make([]byte, ring*1024)
+	l := &log{fs: &FS{r: bytes.NewReader(data), blockSize: 1024, blocks: ring}, first: 1, start: 1, sequence: 7}
+	for i := range uint64(ring) {
+		l.where = append(l.where, i)
+	}
+	record := func(at uint32, kind, sequence uint32) []byte {
+		b := data[at*1024:]
+		for i, v := range []uint32{journalMagic, kind, sequence} {
+			binary.BigEndian.PutUint32(b[4*i:], v)
+		}
+		return b[12:]
+	}
+	at := l.start
+	for n := range uint32(transactions) {
+		b := record(at, blockDescriptor, l.sequence+n)
+		for i := range tags {
+			binary.BigEndian.PutUint16(b[8*i+6:], tagSameUUID)
+		}
+		binary.BigEndian.PutUint16(b[8*(tags-1)+6:], tagSameUUID|tagLast)
+		for range tags + 1 {
+			at = l.after(at)
+		}
+		record(at, blockCommit, l.sequence+n)
+		at = l.after(at)
+	}
+	if blocks, err := l.replay(); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%d blocks, %v", len(blocks), err)
 	}
 }
 

@@ -53,8 +53,8 @@ func layout(t testing.TB, data []byte) (first, last transaction) {
 }
 
 // torn makes an image whose journal has new blocks of the files "a" and "b" and of the superblock, each in a transaction
-// of its own, that of "b" last.
-func torn(t testing.TB) []byte {
+// of its own, that of "b" last. The superblock there has more incompatible features than the image.
+func torn(t testing.TB, more uint32) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b"} {
@@ -68,7 +68,7 @@ func torn(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	sb := bytes.Clone(before[superOffset : superOffset+superSize])
-	binary.LittleEndian.PutUint32(sb[0x60:], le32(sb, 0x60)|featureRecover)
+	binary.LittleEndian.PutUint32(sb[0x60:], le32(sb, 0x60)|more)
 	sb[0x88] = 'x' // where it was last mounted
 	sum, _ := superSum(sb)
 	binary.LittleEndian.PutUint32(sb[superSumAt:], sum)
@@ -165,7 +165,7 @@ var tears = map[string]struct {
 // What a power cut can tear is mended so that Linux replays what is complete; nothing else is touched, and what no power
 // cut does is left alone.
 func TestMend(t *testing.T) {
-	whole := torn(t)
+	whole := torn(t, featureRecover)
 	first, last := layout(t, whole)
 	for name, tt := range tears {
 		t.Run(name, func(t *testing.T) {
@@ -200,6 +200,15 @@ func TestMend(t *testing.T) {
 			}
 			checkMended(t, data, tt.b)
 		})
+	}
+}
+
+// Without its mark for recovery a superblock makes Linux throw the journal away: such a one is not put in place.
+func TestMendKeepsJournal(t *testing.T) {
+	data := torn(t, 0)
+	data[superOffset+0x89]++
+	if fsys := recovered(t, data); fsys.Torn() != "" {
+		t.Errorf("torn %q", fsys.Torn())
 	}
 }
 
