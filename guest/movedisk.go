@@ -247,8 +247,11 @@ func (j *job) partition(ctx context.Context, target disk.Name) (disk.Name, error
 // refuseRun refuses a partition that holds a run of Kindling: somebody's hours.
 func refuseRun(part disk.Name) error {
 	holds, err := holdsRun(part.Path())
-	if err != nil || !holds {
-		return err
+	if err != nil {
+		return fmt.Errorf("look for a run of Kindling on %s: %w", part, err)
+	}
+	if !holds {
+		return nil
 	}
 	return fmt.Errorf("%w: %s holds a run of Kindling; go on with it (kernel parameter %s), or wipe the disk's first MiB",
 		disk.ErrInUse, part, paramResume)

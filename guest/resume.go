@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -131,7 +132,8 @@ func movedTo(r io.Reader) (bool, error) {
 }
 
 // holdsRun reports whether a partition has an ext4 filesystem with a run of ours. The partition is read only, with what is
-// in the filesystem's own journal taken into account: as they stand, folders can be torn, and the run's journal be old.
+// in the filesystem's own journal taken into account: as they stand, folders can be torn, and the run's journal be old. An
+// error means that there may be one.
 func holdsRun(path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -139,20 +141,25 @@ func holdsRun(path string) (bool, error) {
 	}
 	defer f.Close()
 	fsys, err := ext4.Open(f)
+	if errors.Is(err, ext4.ErrUnsupported) {
+		return false, err
+	}
 	if err != nil {
 		return false, nil // nor does what is no filesystem
 	}
 	if now, err := fsys.Recovered(); err == nil {
 		fsys = now // otherwise it is damaged, and may hold a run all the same
 	}
-	for _, name := range []string{planConfig, selfPath} {
-		if _, err := fsys.Content(name); err != nil {
+	var own io.Reader
+	for _, name := range []string{planConfig, selfPath, journalPath} {
+		in, err := fsys.Content(name)
+		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
-	}
-	own, err := fsys.Content(journalPath)
-	if err != nil {
-		return false, nil
+		if err != nil {
+			return false, err
+		}
+		own = in
 	}
 	return movedTo(own)
 }

@@ -16,6 +16,7 @@ import (
 
 	"kindling/guest/journal"
 	"kindling/internal/event"
+	"kindling/internal/ext4"
 )
 
 // A disk onto which a move was cut short holds no run, though it may have a journal already.
@@ -169,6 +170,29 @@ func TestTornRun(t *testing.T) {
 				t.Errorf("%q, %v, want %q", got, err, moved)
 			}
 		})
+	}
+}
+
+// What cannot be read to its end may hold a run, and so is not written over; what has none can be.
+func TestHoldsRunInDoubt(t *testing.T) {
+	src := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(src, home), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "fs.img")
+	for _, tt := range []struct {
+		name, features, change string
+		err                    error
+	}{
+		{"no run", "^inline_data", "stat /", nil},
+		{"a feature that is not known", "inline_data", "stat /", ext4.ErrUnsupported},
+		{"a damaged folder", "^inline_data", "sif " + home + " block[0] 1", ext4.ErrCorrupt},
+	} {
+		sbin(t, "", "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", tt.features, "-d", src, path, "4M")
+		sbin(t, tt.change+"\n", "debugfs", "-w", "-f", "-", path)
+		if holds, err := holdsRun(path); holds || !errors.Is(err, tt.err) {
+			t.Errorf("%s: %t, %v, want %v", tt.name, holds, err, tt.err)
+		}
 	}
 }
 
