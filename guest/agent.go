@@ -130,6 +130,9 @@ func (a *agent) listen() {
 	a.spawn("signals", func() {
 		signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM,
 			unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGABRT, sigHalt, sigPowerOff, sigReboot)
+		if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil { // from now on Ctrl-Alt-Del is a signal
+			a.say("Ctrl-Alt-Del: %v (going on without)", err)
+		}
 		close(a.listening)
 		a.heed(signals)
 	})
@@ -237,7 +240,6 @@ func (a *agent) stages() []stage {
 		{"console", true, func(context.Context) error { return a.openConsole() }},
 		{"own file", false, func(context.Context) error { return becomeOwnFile() }},
 		{"reaper", false, func(context.Context) error { return a.startReaper() }},
-		{"Ctrl-Alt-Del", true, func(context.Context) error { return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) }},
 		{"kernel command line", true, func(context.Context) error { return a.readCmdline() }},
 		{"event port", true, func(context.Context) error { return a.openPort() }},
 		{"boot", true, func(context.Context) error { return a.goOnCounting() }},
