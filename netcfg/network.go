@@ -122,8 +122,8 @@ func (r Result) Leased() []Interface {
 // Network is the network of the machine, kept up for as long as Run runs:
 //
 //  1. each Ethernet link that there is or comes is brought up, and watched for its carrier;
-//  2. all links at once: an address by DHCPv4 (or the static one), MTU (smaller than the link's own, or that), routes; renewed in time,
-//     taken away when a server takes it back or its time is over, and then asked for anew;
+//  2. all links at once: an address by DHCPv4 (or the static one), MTU (smaller than the link's own, or that), routes;
+//     renewed in time, taken away when a server takes it back or its time is over, and then asked for anew;
 //  3. IPv6 beside that: addresses by the kernel from router advertisements, nameservers out of those, and DHCPv6 where
 //     they ask for it;
 //  4. etc/resolv.conf, whenever something of it changes;
