@@ -210,7 +210,7 @@ func (l *log) readSuper() error {
 	switch {
 	case be.Uint32(l.super) != journalMagic || be.Uint32(l.super[4:]) != blockSuperV2:
 		return fmt.Errorf("%w: no superblock", ErrCorrupt)
-	case int64(size) != l.fs.blockSize || int(length) > len(l.where) || length < 2 || l.first == 0 || l.first >= length || l.start >= length:
+	case int64(size) != l.fs.blockSize || int64(length) > int64(len(l.where)) || length < 2 || l.first == 0 || l.first >= length || l.start >= length:
 		return fmt.Errorf("%w: superblock", ErrCorrupt)
 	case l.features&^journalKnown != 0:
 		return fmt.Errorf("%w: features %#x", ErrUnsupported, l.features)
@@ -395,7 +395,7 @@ func (l *log) checkData(t tag, at uint64, sequence uint32) error {
 // revokes reads a revoke block: blocks whose copies in this and earlier transactions are void.
 func (l *log) revokes(raw []byte) []uint64 {
 	be := binary.BigEndian
-	end := min(int(be.Uint32(raw[12:])), len(raw))
+	end := int(min(int64(be.Uint32(raw[12:])), int64(len(raw))))
 	var out []uint64
 	for at := 16; ; {
 		switch wide := l.features&journal64Bit != 0; {

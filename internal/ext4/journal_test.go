@@ -183,6 +183,7 @@ func FuzzJournal(f *testing.F) {
 		f.Fatal(err)
 	}
 	start := uint32(log.where[0]) * 1024
+	f.Add(start+0x10, []byte{0x80, 0, 0, 0})
 	f.Add(start+0x14, []byte{0, 0, 0, 9})
 	f.Add(start+1024+12, []byte{0, 0, 0, 7, 0, 0, 0, 1})
 	f.Add(uint32(1024+0xe0), []byte{7})
