@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -200,18 +201,20 @@ exit "${url##*/}"
 	}
 }
 
-// TestCurlTakesArguments asks the real curl, of this machine, by the same command line.
+// TestCurlTakesArguments asks a real curl by the same command line: that of this machine, or KINDLING_CURL.
 func TestCurlTakesArguments(t *testing.T) {
-	program, err := exec.LookPath("curl")
+	name := "curl"
+	if own := os.Getenv("KINDLING_CURL"); own != "" {
+		name = own
+	}
+	program, err := exec.LookPath(name)
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("%v (must not happen in CI)", err)
 		}
 		t.Skip("SKIPPED: no curl here")
 	}
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	defer secure.Close()
-	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/gone":
 			http.NotFound(w, r)
@@ -220,10 +223,17 @@ func TestCurlTakesArguments(t *testing.T) {
 		default:
 			_, _ = w.Write(distfile)
 		}
-	}))
+	})
+	secure, plain := httptest.NewTLSServer(serve), httptest.NewServer(serve)
+	defer secure.Close()
 	defer plain.Close()
 	j, _ := networkJob(t, "A=b\n", nil)
-	out := filepath.Join(t.TempDir(), "out")
+	dir := t.TempDir()
+	out, bundle := filepath.Join(dir, "out"), filepath.Join(dir, "certificates")
+	known := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	if err := os.WriteFile(bundle, known, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for url, want := range map[string]string{
 		plain.URL + "/file":  "",
 		plain.URL + "/gone":  "curl: exit status 22 for good",
@@ -238,5 +248,12 @@ func TestCurlTakesArguments(t *testing.T) {
 		if got, _ := os.ReadFile(out); want == "" && string(got) != string(distfile) {
 			t.Errorf("%s: %d bytes", url, len(got))
 		}
+	}
+	j.agent.environ = []string{"CURL_CA_BUNDLE=" + bundle} // in the tree's curl its place is built in
+	if err := errors.Join(os.Remove(out), j.runCurl(t.Context(), program, secure.URL+"/file", out)); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(out); string(got) != string(distfile) {
+		t.Errorf("by https: %d bytes", len(got))
 	}
 }
