@@ -98,11 +98,11 @@ func Open(ctx context.Context, path string, o Options) (_ *Image, err error) {
 	if err := i.unpack(ctx); err != nil {
 		return nil, err
 	}
-	if err := i.find(); err != nil {
+	if err := i.find(ctx); err != nil {
 		return nil, err
 	}
 	if o.Write {
-		return i, i.settle()
+		return i, i.settle(ctx)
 	}
 	return i, nil
 }
@@ -161,7 +161,7 @@ func needsOther(header []byte) bool {
 }
 
 // find opens what is to be read, and finds the filesystem in it.
-func (i *Image) find() error {
+func (i *Image) find(ctx context.Context) error {
 	if i.file != nil {
 		if err := i.file.Close(); err != nil {
 			return err
@@ -178,17 +178,17 @@ func (i *Image) find() error {
 	if i.Partition, i.FS, err = filesystem(i.file, size); err != nil {
 		return err
 	}
-	i.FS, err = i.Recovered()
+	i.FS, err = i.Recovered(ctx)
 	return err
 }
 
 // settle puts what stands in the filesystem's journal into place.
-func (i *Image) settle() error {
+func (i *Image) settle(ctx context.Context) error {
 	w := io.NewOffsetWriter(i.lock, i.Partition.Offset)
 	if err := errors.Join(i.WriteBack(w), i.lock.Sync()); err != nil {
 		return err
 	}
-	return i.find()
+	return i.find(ctx)
 }
 
 // Mend writes what makes whole what Torn says, and nothing else, so that Linux can mount the filesystem and replay its
@@ -215,7 +215,7 @@ func (i *Image) mend(ctx context.Context) (err error) {
 	if i.lock, err = openLocked(i.path, true); err != nil {
 		return err
 	}
-	if err := i.find(); err != nil { // nobody had it locked for a moment
+	if err := i.find(ctx); err != nil { // nobody had it locked for a moment
 		return err
 	}
 	return errors.Join(i.FS.Mend(io.NewOffsetWriter(i.lock, i.Partition.Offset)), i.lock.Sync())
