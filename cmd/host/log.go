@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/resume"
 	"kindling/host/rundir"
 	"kindling/internal/ext4"
@@ -20,9 +21,10 @@ import (
 
 // logCmd is "kindling log": a run's journal, or the log of one of its steps.
 type logCmd struct {
-	Source string `arg:"" name:"image|run" help:"A disk image, raw or qcow2, or the folder of a run."`
-	Step   string `arg:"" optional:"" help:"A step: its number, its ID, or its name; without one the table of all."`
-	JSON   bool   `help:"Print the table as JSON with stable field names." name:"json"`
+	Source string           `arg:"" name:"image|run" help:"A disk image, raw or qcow2, or the folder of a run."`
+	Step   string           `arg:"" optional:"" help:"A step: its number, its ID, or its name; without one the table of all."`
+	Format imagefile.Format `help:"The format of the image, raw or qcow2; without it the beginning of the file decides." enum:",raw,qcow2" default:"" placeholder:"FORMAT"`
+	JSON   bool             `help:"Print the table as JSON with stable field names." name:"json"`
 }
 
 // Help implements kong.HelpProvider.
@@ -83,11 +85,18 @@ func (c *logCmd) open(ctx context.Context, s streams) (*journalSource, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		d, err := resume.Open(ctx, c.Source, diskimage.Options{Backing: true})
+		chain, err := imagefile.Named(c.Source, c.Format)
+		if err != nil {
+			return nil, err
+		}
+		d, err := resume.Open(ctx, chain, diskimage.Options{})
 		if err != nil {
 			return nil, err
 		}
 		return onDisk(d), nil
+	}
+	if c.Format != "" {
+		return nil, usageError(runFormat)
 	}
 	dir, err := rundir.Open(c.Source)
 	if err != nil {
@@ -97,7 +106,7 @@ func (c *logCmd) open(ctx context.Context, s streams) (*journalSource, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	d, err := resume.Find(ctx, machine.Disks(), diskimage.Options{Backing: true})
+	d, err := resume.Find(ctx, machine.Disks(), diskimage.Options{})
 	switch {
 	case err == nil:
 		return onDisk(d), nil
@@ -169,9 +178,12 @@ func jsonHistory(src *journalSource) historyJSON {
 	return out
 }
 
+// runFormat says why a format cannot be stated for the disks of a run.
+const runFormat = "--format goes with an image: a run has the formats of its disks on record"
+
 // diskError makes what is wrong with an image that the user named an error of usage.
 func diskError(err error) error {
-	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrFormat, diskimage.ErrProgram,
+	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrProgram, imagefile.ErrFormat, imagefile.ErrCorrupt,
 		resume.ErrNoRun, resume.ErrKernel, resume.ErrMachine, resume.ErrGRUB, rundir.ErrBusy, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
 		if errors.Is(err, known) {
 			return usageError("%s", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/resume"
 	"kindling/host/rundir"
 	"kindling/host/transfer"
@@ -17,10 +18,11 @@ import (
 
 // resumeMediumCmd is "kindling resume-medium": a medium that goes on with a run on a machine of its own.
 type resumeMediumCmd struct {
-	Source  string   `arg:"" name:"image|run" help:"The disk that holds the run (an image, or the disk itself), or the folder of a run."`
-	Out     pathName `help:"The medium to write; one of that name is replaced when it is complete." short:"o" required:"" placeholder:"FILE"`
-	Kernel  string   `help:"The kernel to boot if the run has built none yet (/boot/vmlinuz)." placeholder:"FILE"`
-	Console []string `help:"Consoles for the kernel, the agent's own last." default:"ttyS0;tty0" sep:";" placeholder:"DEVICE"`
+	Source  string           `arg:"" name:"image|run" help:"The disk that holds the run (an image, or the disk itself), or the folder of a run."`
+	Out     pathName         `help:"The medium to write; one of that name is replaced when it is complete." short:"o" required:"" placeholder:"FILE"`
+	Kernel  string           `help:"The kernel to boot if the run has built none yet (/boot/vmlinuz)." placeholder:"FILE"`
+	Format  imagefile.Format `help:"The format of the image, raw or qcow2; without it the beginning of the file decides." enum:",raw,qcow2" default:"" placeholder:"FORMAT"`
+	Console []string         `help:"Consoles for the kernel, the agent's own last." default:"ttyS0;tty0" sep:";" placeholder:"DEVICE"`
 }
 
 // Help implements kong.HelpProvider.
@@ -80,11 +82,18 @@ func (c *resumeMediumCmd) open(ctx context.Context) (*resume.Disk, resume.Machin
 		return nil, resume.Machine{}, err
 	}
 	if !info.IsDir() {
-		d, err := resume.Find(ctx, []string{c.Source}, diskimage.Options{Backing: true})
+		chain, err := imagefile.Named(c.Source, c.Format)
+		if err != nil {
+			return nil, resume.Machine{}, err
+		}
+		d, err := resume.Find(ctx, []imagefile.Chain{chain}, diskimage.Options{})
 		if err != nil {
 			err = fmt.Errorf("%s: %w", c.Source, err)
 		}
 		return d, resume.Machine{}, err
+	}
+	if c.Format != "" {
+		return nil, resume.Machine{}, usageError(runFormat)
 	}
 	dir, err := rundir.Open(c.Source)
 	if err != nil {
@@ -94,6 +103,6 @@ func (c *resumeMediumCmd) open(ctx context.Context) (*resume.Disk, resume.Machin
 	if err != nil {
 		return nil, was, err
 	}
-	d, err := resume.Find(ctx, was.Disks(), diskimage.Options{Backing: true})
+	d, err := resume.Find(ctx, was.Disks(), diskimage.Options{})
 	return d, was, err
 }

@@ -22,6 +22,7 @@ import (
 	"kindling/host/checkpoint"
 	"kindling/host/console"
 	"kindling/host/estimate"
+	"kindling/host/imagefile"
 	"kindling/host/mirror"
 	"kindling/host/options"
 	"kindling/host/progress"
@@ -58,8 +59,9 @@ type runCmd struct {
 	Detach  bool `help:"Go on in the background once the machine runs; 'kindling attach' shows it, 'kindling stop' ends it." short:"d"`
 	ReadyFD int  `hidden:"" name:"ready-fd"`
 
-	Stage0Image pathName `help:"Boot this bootstrapped disk instead of starting over; the image is never changed." name:"stage0-image" placeholder:"IMG"`
-	Stage0Copy  bool     `help:"With --stage0-image: a copy of the image in the run folder in place of a layer over it." name:"stage0-copy"`
+	Stage0Image  pathName         `help:"Boot this bootstrapped disk instead of starting over; the image is never changed." name:"stage0-image" placeholder:"IMG"`
+	Stage0Format imagefile.Format `help:"The format of that image, raw or qcow2; without it the beginning of the file decides." name:"stage0-format" enum:",raw,qcow2" default:"" placeholder:"FORMAT"`
+	Stage0Copy   bool             `help:"With --stage0-image: a copy of the image in the run folder in place of a layer over it." name:"stage0-copy"`
 
 	Checkpoints string   `help:"Keep memory and disks at each jump, to start again from there: auto (a tree's own kernels), on or off." enum:"auto,on,off" default:"auto"`
 	From        string   `help:"Go on from a checkpoint of the run RUN: fiwix, linux or disk." enum:",fiwix,linux,disk" default:"" placeholder:"NAME"`
@@ -230,8 +232,8 @@ func (c *runCmd) check() error {
 	}
 	demoOnly := c.Variant != "" || c.Guest != "386"
 	switch {
-	case c.Stage0Copy:
-		return usageError("--stage0-copy goes with --stage0-image")
+	case c.Stage0Copy || c.Stage0Format != "":
+		return usageError("--stage0-copy and --stage0-format go with --stage0-image")
 	case c.From == "" && c.Source != "":
 		return usageError("%s: a folder goes with --from; --run names the folder for a new run", c.Source)
 	case c.From != "" && c.Source == "":

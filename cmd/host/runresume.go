@@ -44,7 +44,7 @@ func (r *run) prepareResume(ctx context.Context) (machine, error) {
 	if was.AgentOff {
 		return machine{}, usageError("%s: the run had no agent, and a tree's own scripts keep no journal to go on from", dir.Path())
 	}
-	disk, err := resume.Find(ctx, was.Disks(), diskimage.Options{Backing: true, Temp: dir.Disks()})
+	disk, err := resume.Find(ctx, was.Disks(), diskimage.Options{})
 	if err != nil {
 		return machine{}, diskError(fmt.Errorf("run %s: %w", dir.Path(), err))
 	}

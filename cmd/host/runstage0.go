@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/qemu"
 	"kindling/host/resume"
 	"kindling/host/stage0"
@@ -46,7 +47,11 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, err
 	}
-	guest, err := diskimage.Open(ctx, image, diskimage.Options{Temp: r.dir.Disks()})
+	chain, err := imagefile.Named(image, r.cmd.Stage0Format)
+	if err != nil {
+		return machine{}, usageError("--stage0-image: %s", err)
+	}
+	guest, err := diskimage.Open(ctx, chain, diskimage.Options{})
 	if err != nil {
 		return machine{}, usageError("--stage0-image: %s", err)
 	}
@@ -58,12 +63,13 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 		return machine{}, usageError("--stage0-image %s: %s", image, err)
 	}
 	r.stage0 = boot
+	format := string(chain[0].Format)
 	disk := qemu.Drive{Path: filepath.Join(r.dir.Disks(), "stage0.qcow2"), Format: qemu.FormatQCOW2, Interface: qemu.InterfaceIDE}
 	if names := r.cmd.Extra.Names(); len(names) == 0 && !r.cmd.Stage0Copy {
-		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", boot.format, "-b", image, disk.Path)
+		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", format, "-b", image, disk.Path)
 	} else {
 		disk.Path, disk.Format = filepath.Join(r.dir.Disks(), "stage0.img"), qemu.FormatRaw
-		if err = qemuImg(ctx, "convert", "-f", boot.format, "-O", "raw", image, disk.Path); err == nil && len(names) > 0 {
+		if err = qemuImg(ctx, "convert", "-f", format, "-O", "raw", image, disk.Path); err == nil && len(names) > 0 {
 			err = r.request(ctx, disk.Path, boot.handoff)
 		}
 	}
@@ -77,9 +83,8 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 // stage0Boot is what is known of a disk that is to be booted.
 type stage0Boot struct {
 	handoff  stage0.Handoff
-	format   string // of the image, as QEMU names it
-	itself   bool   // GRUB is on it, and boots it
-	kit      kit    // otherwise: its own kernel, and for the agent an initramfs
+	itself   bool // GRUB is on it, and boots it
+	kit      kit  // otherwise: its own kernel, and for the agent an initramfs
 	partUUID string
 	demo     bool   // the kernel is that of the embedded default
 	arch     string // and its architecture, as Debian names it
@@ -87,10 +92,7 @@ type stage0Boot struct {
 
 // readStage0 finds out how the disk boots: by itself, or with a kernel, for which the agent needs an initramfs.
 func (r *run) readStage0(ctx context.Context, image string, guest *diskimage.Image, b *stage0Boot) (err error) {
-	b.format, b.partUUID = string(qemu.FormatRaw), guest.Partition.PartUUID()
-	if bytes.HasPrefix(guest.Header(), []byte("QFI\xfb")) {
-		b.format = string(qemu.FormatQCOW2)
-	}
+	b.partUUID = guest.Partition.PartUUID()
 	if b.itself, err = guest.BootsGRUB(); err != nil || b.itself {
 		return err
 	}
@@ -166,7 +168,7 @@ func (r *run) request(ctx context.Context, copied string, handoff stage0.Handoff
 			return err
 		}
 	}
-	guest, err := diskimage.Open(ctx, copied, diskimage.Options{Write: true, Temp: r.dir.Disks()})
+	guest, err := diskimage.Open(ctx, imagefile.Chain{{Path: copied, Format: imagefile.Raw}}, diskimage.Options{Write: true, Temp: r.dir.Disks()})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"kindling/host/imagefile"
 	"kindling/host/qemu"
 )
 
@@ -92,13 +93,18 @@ func decodeMachine(data []byte) (Machine, error) {
 	return m, nil
 }
 
-// Disks are the images that the guest could write to, in their order.
-func (m Machine) Disks() []string {
-	var paths []string
+// Disks are the disks that the guest could write to, in their order.
+func (m Machine) Disks() []imagefile.Chain {
+	var disks []imagefile.Chain
 	for _, d := range m.QEMU.Drives {
 		if !d.Snapshot && !d.ReadOnly {
-			paths = append(paths, d.Path)
+			disks = append(disks, chainOf(d))
 		}
 	}
-	return paths
+	return disks
+}
+
+// chainOf is the chain of files that a drive is recorded as.
+func chainOf(d qemu.Drive) imagefile.Chain {
+	return imagefile.Chain{{Path: d.Path, Format: imagefile.Format(d.Format)}}
 }

@@ -17,9 +17,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/qemu"
 	"kindling/internal/event"
 )
+
+func raw(paths ...string) []imagefile.Chain {
+	var disks []imagefile.Chain
+	for _, p := range paths {
+		disks = append(disks, imagefile.Chain{{Path: p, Format: imagefile.Raw}})
+	}
+	return disks
+}
 
 // image makes a disk with the files, as a whole ext4.
 func image(t *testing.T, files map[string]string) string {
@@ -65,7 +74,7 @@ func TestDisk(t *testing.T) {
 	if err := errors.Join(os.WriteFile(blank, nil, 0o644), os.Truncate(blank, 1<<20)); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Find(t.Context(), []string{filepath.Join(t.TempDir(), "gone"), blank, other, path}, diskimage.Options{})
+	d, err := Find(t.Context(), raw(filepath.Join(t.TempDir(), "gone"), blank, other, path), diskimage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +104,7 @@ func TestDisk(t *testing.T) {
 	}
 	moving := image(t, map[string]string{"kindling/journal": journal(t, event.Event{Kind: event.KindPlan, Name: "b", Total: 9},
 		event.Event{Kind: event.KindStep, Number: 4, Step: "004-jump-move_disk", Name: "jump: move_disk", Status: event.StatusStart})})
-	if _, err := Find(t.Context(), []string{blank, other, moving}, diskimage.Options{}); !errors.Is(err, ErrNoRun) {
+	if _, err := Find(t.Context(), raw(blank, other, moving), diskimage.Options{}); !errors.Is(err, ErrNoRun) {
 		t.Errorf("no run: %v", err)
 	}
 }
@@ -129,7 +138,7 @@ func TestKernel(t *testing.T) {
 		"a kernel": {map[string]string{"boot/vmlinuz": kernel("")}, nil},
 	} {
 		tt.files["kindling/journal"] = journal(t, event.Event{Kind: event.KindPlan, Total: 1})
-		d, err := Open(t.Context(), image(t, tt.files), diskimage.Options{})
+		d, err := Open(t.Context(), raw(image(t, tt.files))[0], diskimage.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +188,7 @@ func TestMachine(t *testing.T) {
 	if d := cmp.Diff(machine(), got); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}
-	if d := cmp.Diff([]string{"/r/init.img"}, got.Disks()); d != "" {
+	if d := cmp.Diff(raw("/r/init.img"), got.Disks()); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 	data, err := os.ReadFile(path)
@@ -215,7 +224,7 @@ func FuzzMachine(f *testing.F) {
 
 // Disks that are gone are said to be, and are not taken for those of a run that has not come far.
 func TestFindGone(t *testing.T) {
-	_, err := Find(t.Context(), []string{filepath.Join(t.TempDir(), "gone.img")}, diskimage.Options{})
+	_, err := Find(t.Context(), raw(filepath.Join(t.TempDir(), "gone.img")), diskimage.Options{})
 	if !errors.Is(err, ErrNoRun) || !strings.Contains(err.Error(), "its disks are gone") {
 		t.Errorf("got %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/stage0"
 	"kindling/internal/event"
 	"kindling/steps"
@@ -43,7 +44,7 @@ func guest(t *testing.T, files map[string]string) *diskimage.Image {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v (the Makefile installs e2fsprogs)\n%s", err, out)
 	}
-	g, err := diskimage.Open(t.Context(), image, diskimage.Options{Write: true})
+	g, err := diskimage.Open(t.Context(), imagefile.Chain{{Path: image, Format: imagefile.Raw}}, diskimage.Options{Write: true})
 	if err != nil {
 		t.Fatal(err)
 	}
