@@ -5,7 +5,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,5 +115,56 @@ func TestDisguisedDisk(t *testing.T) {
 		if data, err := os.ReadFile(tt.file); err != nil || !bytes.Contains(data, []byte(tt.holds)) || bytes.Contains(data, []byte("secret kernel")) {
 			t.Errorf("%q: %s is not from the disk: %v", tt.args, tt.file, err)
 		}
+	}
+}
+
+// bombImage is a qcow2 image that maps one cluster many times. It is well-formed, and qemu-img unpacks it.
+func bombImage(t *testing.T) string {
+	t.Helper()
+	disk := runDisk(t, "own")
+	path := filepath.Join(t.TempDir(), "bomb.qcow2")
+	out, err := exec.Command("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, path).CombinedOutput()
+	if err == nil {
+		out, err = exec.Command("qemu-img", "resize", "-q", "-f", "qcow2", path, "6G").CombinedOutput()
+	}
+	if err != nil {
+		t.Fatalf("qemu-img (qemu-utils; the Makefile installs it): %v\n%s", err, out)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const clusterSize, copied = 1 << 16, 1 << 63
+	be := binary.BigEndian
+	l1 := be.Uint64(data[40:])
+	l2 := be.Uint64(data[l1:]) &^ copied
+	cluster := be.Uint64(data[l2:]) // the first one of the disk
+	bomb := uint64(len(data)+clusterSize-1) &^ (clusterSize - 1)
+	data = append(data, make([]byte, int(bomb)+clusterSize-len(data))...)
+	for i := range uint64(clusterSize / 8) {
+		be.PutUint64(data[bomb+8*i:], cluster)
+	}
+	for i := uint64(1); i < 12; i++ {
+		be.PutUint64(data[l1+8*i:], copied|bomb)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// An image of a few MiB that unpacks to 6 GiB is read in place, without room for temporary files, and is not copied.
+func TestBombImage(t *testing.T) {
+	bomb := bombImage(t)
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	for _, args := range [][]string{{"log", bomb}, {"export", bomb}} {
+		if status, stdout, stderr := runMain(t, args...); status != 0 {
+			t.Errorf("%q: status %d\n%s%s", args, status, stdout, stderr)
+		}
+	}
+	run := filepath.Join(t.TempDir(), "run")
+	status, _, stderr := runMain(t, "run", "--accel", "tcg", "--qemu", "--stage0-image", bomb, "--stage0-copy", "--run", run)
+	if want := fmt.Sprintf("image %s: qcow2 image is damaged: it maps", bomb); status != 2 || !strings.Contains(stderr, want) {
+		t.Errorf("copied: status %d, want %q\n%s", status, want, stderr)
 	}
 }

@@ -18,11 +18,14 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"kindling/host/diskimage"
 	"kindling/host/imagefile"
 	"kindling/host/qemu"
 	"kindling/host/resume"
 	"kindling/host/stage0"
+	"kindling/host/transfer"
 	"kindling/host/tree"
 	"kindling/host/watch"
 	"kindling/steps/demo"
@@ -69,7 +72,10 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", format, "-b", image, disk.Path)
 	} else {
 		disk.Path, disk.Format = filepath.Join(r.dir.Disks(), "stage0.img"), qemu.FormatRaw
-		if err = qemuImg(ctx, "convert", "-f", format, "-O", "raw", image, disk.Path); err == nil && len(names) > 0 {
+		if err = checkRoom(ctx, chain, r.dir.Disks()); err == nil {
+			err = qemuImg(ctx, "convert", "-f", format, "-O", "raw", image, disk.Path)
+		}
+		if err == nil && len(names) > 0 {
 			err = r.request(ctx, disk.Path, boot.handoff)
 		}
 	}
@@ -142,6 +148,27 @@ func (r *run) demoOf(disk *resume.Disk) (resume.Machine, error) {
 	r.notes = append(r.notes, "the image has no kernel: booting Debian's")
 	m.Cache, err = cacheDir(r.cmd.Cache)
 	return m, err
+}
+
+// checkRoom refuses a copy of a disk that the folder has no room for.
+func checkRoom(ctx context.Context, chain imagefile.Chain, folder string) error {
+	disk, err := chain.Open()
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	need, err := disk.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(folder, &st); err != nil {
+		return fmt.Errorf("room in %s: %w", folder, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < need {
+		return usageError("image %s: it unpacks to %s, and %s has room for %s", chain[0].Path, transfer.Size(need), folder, transfer.Size(free))
+	}
+	return nil
 }
 
 // qemuImg runs qemu-img.
