@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 	"github.com/u-root/u-root/pkg/cpio"
@@ -160,15 +161,15 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// content is what the archive needs of an open file.
-type content interface {
+// Content is what the archive needs of an open file.
+type Content interface {
 	io.ReaderAt
 	io.Closer
 }
 
-// openHost opens a host file that must still be the regular file it was when it was listed.
-func openHost(name string) (content, error) {
-	f, err := os.Open(name)
+// openHost opens a host file that must still be the regular file it was when it was listed. It never waits for a pipe.
+func openHost(name string, flags int) (Content, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, err
 	}
