@@ -53,6 +53,7 @@ func (c *assembleCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	defer assembly.Close()
 	for _, w := range append(assembly.Warnings, tight(assembly.Budget)...) {
 		fmt.Fprintf(s.err, "kindling: warning: %s\n", w)
 	}

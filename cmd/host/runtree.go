@@ -45,6 +45,7 @@ func (r *run) prepareTree(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, assembleError(ctx, err)
 	}
+	defer assembly.Close()
 	for _, w := range slices.Concat(assembly.Warnings, tight(assembly.Budget)) {
 		r.notes = append(r.notes, w)
 		r.say("warning: " + w)
