@@ -218,6 +218,16 @@ func (r *run) stage0Tree() (fs.FS, func(), error) {
 	return fsys, func() { _ = extras.Close() }, nil
 }
 
+// readBelow reads a regular file of a folder.
+func readBelow(dir, name string) ([]byte, error) {
+	folder, err := tree.OpenFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	return fs.ReadFile(folder, name)
+}
+
 // stage0Distfile is a distfile of the host, verified; nil if there is none, and the guest may download it.
 func (r *run) stage0Distfile(name, sum string) ([]byte, error) {
 	dir := r.cmd.Distfiles
@@ -227,7 +237,7 @@ func (r *run) stage0Distfile(name, sum string) ([]byte, error) {
 	var data []byte
 	err := fs.ErrNotExist
 	if dir != "" {
-		data, err = os.ReadFile(filepath.Join(dir, name))
+		data, err = readBelow(dir, name)
 	} else if embedded, packErr := demo.Distfiles(); packErr == nil {
 		for _, d := range embedded {
 			if d.Name == name {

@@ -18,8 +18,8 @@ import (
 	"kindling/host/options"
 	"kindling/host/qemu"
 	"kindling/host/report"
+	"kindling/host/tree"
 	"kindling/host/watch"
-	"kindling/internal/payload"
 )
 
 // prepareTree assembles the media of a tree and describes the machine that runs them.
@@ -91,8 +91,12 @@ func reportBudgets(r *budget.Report) []report.Budget {
 
 // sumFile is the sha256 of a file that the guest only reads.
 func sumFile(ctx context.Context, path string) (string, error) {
-	entry, err := payload.SumFile(ctx, filepath.Base(path), path)
-	return entry.SHA256, err
+	source, folder, err := tree.FindFile(path)
+	if err != nil {
+		return "", err
+	}
+	defer folder.Close()
+	return source.SHA256(ctx)
 }
 
 // serveMirrors starts a server for every file:// mirror and puts its address in the mirror's place: the guest knows how

@@ -227,7 +227,12 @@ func (o Options) distfile(f steps.Distfile, have []demo.Distfile) ([]byte, error
 	if o.Distfiles == "" {
 		return nil, fmt.Errorf("%s: name the folder that has it with --distfiles", needed)
 	}
-	data, err := os.ReadFile(filepath.Join(o.Distfiles, f.Name))
+	folder, err := tree.OpenFolder(o.Distfiles)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", needed, err)
+	}
+	defer folder.Close()
+	data, err := fs.ReadFile(folder, f.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", needed, err)
 	}
