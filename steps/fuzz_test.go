@@ -103,7 +103,7 @@ func FuzzPredicate(f *testing.F) {
 
 // FuzzConfig checks that what parses is written as it was.
 func FuzzConfig(f *testing.F) {
-	for _, text := range []string{"", "A=1\n", "A=\nB=\"x y\"\nB='$(z)'\nC=a=b\n"} {
+	for _, text := range []string{"", "A=1\n", "A=\nB=\"x y\"\nB='z'\nC=a=b\n"} {
 		parseConfig(f, text)
 		f.Add([]byte(text))
 	}

@@ -117,7 +117,7 @@ func Prepare(g Guest, handoff Handoff, r Request) (Work, error) {
 	if err := w.read(); err != nil {
 		return Work{}, err
 	}
-	plans, err := steps.NewExtraPlans(r.Tree, r.Names, plainConfig(w.config))
+	plans, err := steps.NewExtraPlans(r.Tree, r.Names, w.plainConfig())
 	if err != nil {
 		return Work{}, err
 	}
@@ -316,14 +316,21 @@ func requested(config []byte, names []string) ([]byte, error) {
 	return append(out, ask.Bytes()...), nil
 }
 
-// plainConfig is what of a guest's bootstrap.cfg the strict reader takes; the rest is the guest's shell's business.
-func plainConfig(text []byte) *steps.Config {
+// plainConfig is what of the guest's bootstrap.cfg the strict reader takes; the rest is the guest's shell's business. A
+// value that is refused is a note.
+func (w *worker) plainConfig() *steps.Config {
 	config := &steps.Config{}
 	var plain []byte
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(w.config) {
 		line = append(bytes.TrimRight(line, "\r\n"), '\n')
-		if _, err := steps.ParseConfig(configPath, bytes.NewReader(line)); err == nil {
+		_, err := steps.ParseConfig(configPath, bytes.NewReader(line))
+		if err == nil {
 			plain = append(plain, line...)
+			continue
+		}
+		name, _, _ := bytes.Cut(line, []byte("="))
+		if _, bad := steps.ParseConfig(configPath, strings.NewReader(string(name)+"=\n")); bad == nil {
+			w.note("not used for the plan: %v", err)
 		}
 	}
 	if parsed, err := steps.ParseConfig(configPath, bytes.NewReader(plain)); err == nil {

@@ -225,3 +225,19 @@ func TestAddDistfile(t *testing.T) {
 		}
 	}
 }
+
+// A value of the guest's bootstrap.cfg that a shell would run is not used, and named.
+func TestPrepareRefusesValues(t *testing.T) {
+	bad := "X=${DISK@P}\nY=\"$[a[$(reboot)]]\"\n# a comment\n"
+	g := guest(t, map[string]string{"init": agentInit, "steps/bootstrap.cfg": config + bad,
+		"kindling/journal": journal(t, "012-build-bash-2.05b-pass1 ok")})
+	work, err := stage0.Prepare(g, stage0.HandoffAgent, stage0.Request{Names: []string{"lfs"}, Tree: tree("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(work.Notes, "\n")
+	if !strings.Contains(notes, `the value of "X" has a "$"`) || !strings.Contains(notes, `the value of "Y" has a "$"`) ||
+		strings.Contains(notes, "comment") {
+		t.Errorf("notes:\n%s", notes)
+	}
+}
