@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"kindling"
@@ -58,6 +59,10 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 	}
 	if err != nil {
 		return machine{}, fmt.Errorf("assemble: %w", err)
+	}
+	if len(media.Unread) > 0 {
+		r.notes = append(r.notes, fmt.Sprintf("%s from the cache %s: owners, names, modes and sizes of the files were checked, their "+
+			"contents were not; sums of packages are those of the .deb files when apt fetched them", strings.Join(media.Unread, " and "), packages))
 	}
 	server, err := r.serve(ctx, media.MirrorDir)
 	if err != nil {

@@ -82,6 +82,8 @@ type Media struct {
 	Plan      *steps.Plan
 	Extra     []*steps.Plan
 	Packages  []debian.Package
+	// Unread are what came from the cache as an earlier run has left it: "kernel", "userland".
+	Unread []string
 }
 
 // Assemble makes the media.
@@ -95,6 +97,12 @@ func Assemble(ctx context.Context, o Options) (Media, error) {
 		return m, err
 	}
 	m.Packages = slices.Concat(userland.Packages, m.Kernel.Packages)
+	if userland.Cached {
+		m.Unread = append(m.Unread, "userland")
+	}
+	if m.Kernel.Cached {
+		m.Unread = append(m.Unread, "kernel")
+	}
 	if err := o.onTree(ctx, userland, &m); err != nil {
 		return m, err
 	}
