@@ -76,7 +76,7 @@ func ended(dir *rundir.Dir, s streams) error {
 		return err
 	}
 	if r.ExitStatus == statusOK {
-		_, err := fmt.Fprintf(s.err, "%s\nreport: %s\n", event.Clean(r.Line), dir.Report())
+		_, err := fmt.Fprintf(s.notes(), "%s\nreport: %s\n", r.Line, dir.Report())
 		return err
 	}
 	return &exitError{r.ExitStatus, r.Line + "; report: " + dir.Report()}
@@ -199,7 +199,7 @@ func (c *stopCmd) Run(ctx context.Context, s streams) error {
 	defer cancel()
 	for {
 		if busy, err := dir.Busy(); err != nil || !busy {
-			_, _ = fmt.Fprintf(s.err, "stopped; report: %s\n", dir.Report())
+			s.notef("stopped; report: %s\n", dir.Report())
 			return err
 		}
 		select {
@@ -242,8 +242,8 @@ func (c *runCmd) detach(ctx context.Context, s streams) error {
 	folder, err := bufio.NewReader(ready).ReadString('\n')
 	if err == nil {
 		folder = strings.TrimSuffix(folder, "\n")
-		_, err = fmt.Fprintf(s.out, "%s\n", folder)
-		_, _ = fmt.Fprintf(s.err, "it goes on in the background: kindling attach %s\n", folder)
+		_, err = fmt.Fprintf(s.text(), "%s\n", folder)
+		s.notef("it goes on in the background: kindling attach %s\n", folder)
 		return errors.Join(err, child.Process.Release())
 	}
 	// It has ended before its machine ran, and has said why.

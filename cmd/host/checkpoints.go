@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,9 +99,7 @@ func printCheckpointsJSON(out io.Writer, list []*checkpoint.Checkpoint) error {
 	for _, c := range list {
 		rows = append(rows, row{c.Name, c.Phase, c.Made, c.Elapsed, c.Memory})
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(rows)
+	return writeJSON(out, rows)
 }
 
 // keeps reports whether this run makes checkpoints.

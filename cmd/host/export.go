@@ -77,7 +77,7 @@ func (c *exportCmd) Run(ctx context.Context, s streams) error {
 	if err = errors.Join(err, guest.close()); err != nil {
 		return assembleError(ctx, err)
 	}
-	if err := c.print(s.out, result); err != nil {
+	if err := c.print(s.text(), result); err != nil {
 		return err
 	}
 	if wrong := result.Changed + result.Missing + result.Extra; wrong > 0 {

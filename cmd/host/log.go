@@ -58,7 +58,7 @@ func (c *logCmd) Run(ctx context.Context, s streams) (err error) {
 	if c.JSON {
 		return writeJSON(s.out, jsonHistory(src))
 	}
-	if err := src.history.WriteTable(s.out); err != nil {
+	if err := src.history.WriteTable(s.text()); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	return nil
@@ -73,7 +73,7 @@ func (c *logCmd) showStep(s streams, src *journalSource) error {
 	if err != nil {
 		return usageError("log of step %d (%s): %s", step.Number, step.Name, err)
 	}
-	return errors.Join(history.CopyText(s.out, in), in.Close())
+	return errors.Join(history.CopyText(s.text(), in), in.Close())
 }
 
 // open finds the journal: in an image, on a run's disk, or, where that is gone or in use, in the run's folder.
@@ -102,7 +102,7 @@ func (c *logCmd) open(ctx context.Context, s streams) (*journalSource, error) {
 	case err == nil:
 		return onDisk(d), nil
 	case errors.Is(err, diskimage.ErrInUse):
-		_, _ = fmt.Fprintln(s.err, "the run is under way: this is what the host has heard so far")
+		s.notef("the run is under way: this is what the host has heard so far\n")
 	case !errors.Is(err, resume.ErrNoRun):
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (c *payloadCreateCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, created{c.Image, summary.ID, summary.Files, early, summary.Size})
 	}
-	p := &printer{out: s.out}
+	p := &printer{out: s.text()}
 	p.printf("%s: %d files, %s\nPAYLOAD_ID=%s\nPAYLOAD_EARLY_COUNT=%d\n", c.Image, summary.Files,
 		transfer.Size(summary.Size), summary.ID, early)
 	return p.err
@@ -289,7 +289,7 @@ func (c *payloadListCmd) Run(s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, doc)
 	}
-	return doc.print(s.out)
+	return doc.print(s.text())
 }
 
 // print writes a table; names are cleaned, but not cut.
@@ -367,7 +367,7 @@ func (c *payloadVerifyCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, result)
 	}
-	_, err = fmt.Fprintf(s.out, "%s: %d files are right, ID %s\n", c.Image, info.Files, info.ID)
+	_, err = fmt.Fprintf(s.text(), "%s: %d files are right, ID %s\n", c.Image, info.Files, info.ID)
 	return err
 }
 
@@ -425,7 +425,7 @@ func (c *payloadExtractCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, extracted{c.Image, c.Folder, result.ID, result.Copied, result.Kept, result.CopiedBytes})
 	}
-	p := &printer{out: s.out}
+	p := &printer{out: s.text()}
 	p.printf("%s: %d files copied (%s), %d were there and right\n", c.Folder, result.Copied,
 		transfer.Size(result.CopiedBytes), result.Kept)
 	if result.ID == "" {

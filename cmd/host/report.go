@@ -70,6 +70,6 @@ func (c *reportCmd) Run(s streams) error {
 	if err := renameio.WriteFile(path, page.Bytes(), 0o644); err != nil {
 		return usageError("write page: %s", err)
 	}
-	_, err = fmt.Fprintln(s.out, path)
+	_, err = fmt.Fprintln(s.text(), path)
 	return err
 }

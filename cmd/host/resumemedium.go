@@ -68,7 +68,7 @@ func (c *resumeMediumCmd) Run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return orInterrupted(ctx, diskError(err))
 	}
-	p := &printer{out: s.out}
+	p := &printer{out: s.text()}
 	p.printf("%s: %s; a machine that boots from it goes on at step %d of %d\n", c.Out, transfer.Size(size), next, disk.History.Total)
 	return p.err
 }

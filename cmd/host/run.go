@@ -160,11 +160,11 @@ func (r *run) show(m machine) error {
 		for _, s := range r.mirrors {
 			line = strings.ReplaceAll(line, ":"+strconv.Itoa(s.Port()), ":PORT")
 		}
-		_, err := fmt.Fprintln(r.streams.out, line)
+		_, err := fmt.Fprintln(r.streams.text(), line)
 		r.say("nothing is left of this; --keep leaves the media")
 		return errors.Join(err, r.discard())
 	}
-	if _, err := fmt.Fprintln(r.streams.out, line); err != nil {
+	if _, err := fmt.Fprintln(r.streams.text(), line); err != nil {
 		return err
 	}
 	r.say("media: " + r.dir.Disks())
@@ -297,7 +297,7 @@ func (r *run) discard() error {
 }
 
 // say writes a line about what goes on before the guest runs.
-func (r *run) say(line string) { _, _ = fmt.Fprintln(r.streams.err, line) }
+func (r *run) say(line string) { r.streams.notef("%s\n", line) }
 
 // serve starts a mirror for a folder; it ends with ctx.
 func (r *run) serve(ctx context.Context, dir string) (*mirror.Server, error) {
@@ -403,7 +403,7 @@ func (r *run) boot(ctx context.Context, m machine) error {
 		r.say(err.Error())
 	}
 	if verdict.ExitStatus() == statusOK {
-		_, _ = fmt.Fprintf(r.streams.err, "%s\nreport: %s\n", verdict, r.dir.Report())
+		r.streams.notef("%s\nreport: %s\n", verdict, r.dir.Report())
 		if !r.cmd.Keep {
 			return r.dir.RemoveDisks()
 		}
