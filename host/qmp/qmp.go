@@ -32,7 +32,10 @@ type Error struct {
 	Desc    string `json:"desc"`
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("QEMU, %s: %s", e.Command, e.Desc) }
+// maxDesc bounds what is quoted of QEMU's reason, in characters.
+const maxDesc = 500
+
+func (e *Error) Error() string { return fmt.Sprintf("QEMU, %s: %.*s", e.Command, maxDesc, e.Desc) }
 
 // ErrProtocol is an answer that is none.
 var ErrProtocol = errors.New("not the QEMU Machine Protocol")
@@ -126,9 +129,12 @@ func (c *Client) execute(command string, arguments, result any) error {
 		if answer.ID != c.id {
 			continue // an event, which has no ID
 		}
-		if answer.Error != nil {
+		switch {
+		case answer.Error != nil:
 			answer.Error.Command = command
 			return answer.Error
+		case answer.Return == nil:
+			return fmt.Errorf("QEMU, %s: %w: neither a result nor an error", command, ErrProtocol)
 		}
 		if result == nil {
 			return nil
