@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 
 	"kindling/internal/event"
@@ -22,7 +23,7 @@ type textWriter struct {
 
 // Write implements io.Writer.
 func (t *textWriter) Write(b []byte) (int, error) {
-	text := append(t.rest, b...)
+	text := slices.Concat(t.rest, b)
 	cut := len(text)
 	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
 		if tail := text[len(text)-i:]; utf8.RuneStart(tail[0]) {
