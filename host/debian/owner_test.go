@@ -70,6 +70,9 @@ func TestPlantedInCache(t *testing.T) {
 	if _, err := os.Stat(ran); err == nil {
 		t.Error("a hook ran")
 	}
+	if text, err := os.ReadFile(filepath.Join(dir, "apt/i386/apt.conf")); string(text) != hook || err != nil {
+		t.Errorf("apt's state is where another user could have left it: %v", err)
+	}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(tree.Dir), "*"))
 	if err != nil || len(left) != 2 {
 		t.Errorf("left beside the files: %v, %v", left, err)
