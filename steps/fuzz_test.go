@@ -37,6 +37,10 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		again, err := steps.ParseManifest("m", bytes.NewReader(m.Bytes()))
+		if err != nil || !bytes.Equal(again.Bytes(), m.Bytes()) {
+			t.Errorf("%v; written and read again:\n%s\nwant\n%s", err, again.Bytes(), m.Bytes())
+		}
 		ids := map[string]bool{}
 		for _, s := range plan.Steps {
 			ids[s.ID()] = true
