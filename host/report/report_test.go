@@ -145,7 +145,7 @@ func TestWriteError(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	want := map[Result]int{
 		ResultOK: 0, ResultInternal: 1, ResultStep: 10, ResultAfter: 11, ResultPayload: 12, ResultPanic: 13, ResultHang: 14,
-		ResultQEMU: 15, ResultInterrupted: 130, "": 1, "future": 1,
+		ResultQEMU: 15, ResultInconsistent: 16, ResultInterrupted: 130, "": 1, "future": 1,
 	}
 	for r, status := range want {
 		if got := r.ExitStatus(); got != status {

@@ -139,6 +139,7 @@ func verdict(r report.Result) (text, class string) {
 	texts := map[report.Result]string{
 		report.ResultStep: "Step failed", report.ResultAfter: "After script failed", report.ResultPayload: "Bad payload",
 		report.ResultPanic: "Kernel panic", report.ResultHang: "Hang", report.ResultQEMU: "QEMU ended",
+		report.ResultInconsistent: "Inconsistent",
 	}
 	return cmp.Or(texts[r], "Kindling failed"), "bad"
 }
