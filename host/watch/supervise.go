@@ -61,7 +61,17 @@ type Run struct {
 	Held func() bool
 	// Notes are what the host has to say about the run while it goes on. May be nil.
 	Notes <-chan string
+	// Audit compares a success that the guest reports with what the run owes. It is called once, when the machine has
+	// ended, and only after such a success. Nil: the final event decides.
+	Audit func(ctx context.Context) Finding
 	From  Offsets
+}
+
+// Finding is what an audit has found.
+type Finding struct {
+	Audit report.Audit
+	Doubt string // one line that says why the success is not one; "" when nothing contradicts it
+	Step  string // ID of the first step that contradicts it
 }
 
 // Offsets are where the files of a run's machine begin, in bytes: 0 unless the run goes on, and they hold what an
@@ -93,7 +103,7 @@ func Supervise(ctx context.Context, r Run) Verdict {
 		return s.giveUp(ctx, err)
 	}
 	s.watch(ctx)
-	return s.finish()
+	return s.finish(ctx)
 }
 
 type supervisor struct {
@@ -274,7 +284,7 @@ func (s *supervisor) fault(what string, err error) {
 }
 
 // finish reads the rest of the files, gives the verdict and writes the report.
-func (s *supervisor) finish() Verdict {
+func (s *supervisor) finish(ctx context.Context) Verdict {
 	s.room() // it may have got full since it was last asked for, and that may be the end
 	for more := true; more && max(s.console.Offset(), s.events.Offset()) <= s.Options.MaxFileSize; {
 		more = s.poll()
@@ -290,11 +300,24 @@ func (s *supervisor) finish() Verdict {
 	if n := s.logs.Refused(); n > 0 {
 		s.judge.Note(time.Now(), fmt.Sprintf("%d log lines are in no step log: too long, or of no known step", n))
 	}
-	v := s.judge.Finish(time.Now(), exit, lastLine(s.Dir.QEMULog()))
+	v := s.audit(ctx, s.judge.Finish(time.Now(), exit, lastLine(s.Dir.QEMULog())))
 	v.Log = s.logOf(v)
 	s.fault("close the logs", errors.Join(s.logs.Close(), s.console.Close(), s.events.Close()))
 	s.Sink.Update(s.judge.View())
 	return s.report(v)
+}
+
+// audit has a reported success compared with what the run owes.
+func (s *supervisor) audit(ctx context.Context, v Verdict) Verdict {
+	if v.Result != report.ResultOK || s.Run.Audit == nil {
+		return v
+	}
+	found := s.Run.Audit(ctx)
+	s.Report.Audit = &found.Audit
+	if found.Doubt != "" {
+		v.Result, v.Line, v.Step = report.ResultInconsistent, event.Clean(found.Doubt), found.Step
+	}
+	return v
 }
 
 func (s *supervisor) report(v Verdict) Verdict {

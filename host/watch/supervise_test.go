@@ -306,3 +306,43 @@ func TestLastLine(t *testing.T) {
 		t.Errorf("absent file: %q", got)
 	}
 }
+
+// A success that the guest reports is one only if the audit finds nothing against it; other ends are not audited.
+func TestSuperviseAudit(t *testing.T) {
+	const done = `{"seq":1,"ms":1,"kind":"done","status":"ok"}` + "\n"
+	doubt := Finding{Audit: report.Audit{Steps: report.StepsIncomplete, Owed: 2, Missing: []string{"002-build-b"}},
+		Doubt: "the guest reports success, \x1b[31mbut", Step: "002-build-b"}
+	clean := Finding{Audit: report.Audit{Steps: report.StepsComplete, Owed: 2, Journal: report.JournalChecked}}
+	for _, tt := range []struct {
+		name, events string
+		found        Finding
+		result       report.Result
+		status       int
+		line         string
+		audits       int
+	}{
+		{"complete", done, clean, report.ResultOK, 0, "the run ended successfully", 1},
+		{"a step is missing", done, doubt, report.ResultInconsistent, 16, "the guest reports success, but", 1},
+		{"no final event", "", doubt, report.ResultQEMU, 15, "QEMU ended (exit status 0) without a final event in phase start", 0},
+	} {
+		r, m, _ := newRun(t)
+		appendTo(t, r.Dir.Events(), tt.events)
+		audits := 0
+		r.Audit = func(context.Context) Finding { audits++; return tt.found }
+		m.end("exit status 0")
+		v := Supervise(t.Context(), r)
+		doc, err := report.Read(r.Dir.Report())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Result != tt.result || v.ExitStatus() != tt.status || v.Line != tt.line || audits != tt.audits {
+			t.Errorf("%s: %s, %d audits", tt.name, v, audits)
+		}
+		if doc.Result != tt.result || doc.ExitStatus != tt.status || (doc.Audit != nil) != (tt.audits > 0) {
+			t.Errorf("%s: report %s, %d, %v", tt.name, doc.Result, doc.ExitStatus, doc.Audit)
+		}
+		if doc.Audit != nil && cmp.Diff(tt.found.Audit, *doc.Audit) != "" {
+			t.Errorf("%s: %s", tt.name, cmp.Diff(tt.found.Audit, *doc.Audit))
+		}
+	}
+}
