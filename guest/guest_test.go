@@ -370,7 +370,7 @@ func TestPayloadFault(t *testing.T) {
 
 // A configuration that is edited during the run may have what a shell allows.
 func TestAssignments(t *testing.T) {
-	got, err := assignments([]byte("# comment\n\nJOBS=1\nexport X=1\nJOBS=4\nMIRRORS=\"http://a http://b\"\nif true; then Y=1; fi\nLAST=x"))
+	got, err := steps.PlainConfig(configPath, []byte("# comment\n\nJOBS=1\nexport X=1\nJOBS=4\nMIRRORS=\"http://a http://b\"\nif true; then Y=1; fi\nLAST=x"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@
 package steps
 
 import (
+	"bytes"
 	"io"
 	"slices"
 	"strings"
@@ -58,6 +59,19 @@ func ParseConfig(name string, r io.Reader) (*Config, error) {
 		config.vars = append(config.vars, variable)
 	}
 	return config, nil
+}
+
+// PlainConfig reads the lines of a bootstrap.cfg that ParseConfig takes. The other lines of a guest's (comments, or what
+// else its shell understands) are the business of that shell.
+func PlainConfig(name string, data []byte) (*Config, error) {
+	var plain []byte
+	for line := range bytes.Lines(data) {
+		line = append(bytes.TrimRight(line, "\r\n"), '\n')
+		if _, err := ParseConfig(name, bytes.NewReader(line)); err == nil {
+			plain = append(plain, line...)
+		}
+	}
+	return ParseConfig(name, bytes.NewReader(plain))
 }
 
 // parseVariable parses one line with its newline.

@@ -117,7 +117,11 @@ func Prepare(g Guest, handoff Handoff, r Request) (Work, error) {
 	if err := w.read(); err != nil {
 		return Work{}, err
 	}
-	plans, err := steps.NewExtraPlans(r.Tree, r.Names, plainConfig(w.config))
+	config, err := steps.PlainConfig(configPath, w.config)
+	if err != nil {
+		return Work{}, err
+	}
+	plans, err := steps.NewExtraPlans(r.Tree, r.Names, config)
 	if err != nil {
 		return Work{}, err
 	}
@@ -314,22 +318,6 @@ func requested(config []byte, names []string) ([]byte, error) {
 		out = append(out, '\n')
 	}
 	return append(out, ask.Bytes()...), nil
-}
-
-// plainConfig is what of a guest's bootstrap.cfg the strict reader takes; the rest is the guest's shell's business.
-func plainConfig(text []byte) *steps.Config {
-	config := &steps.Config{}
-	var plain []byte
-	for line := range bytes.Lines(text) {
-		line = append(bytes.TrimRight(line, "\r\n"), '\n')
-		if _, err := steps.ParseConfig(configPath, bytes.NewReader(line)); err == nil {
-			plain = append(plain, line...)
-		}
-	}
-	if parsed, err := steps.ParseConfig(configPath, bytes.NewReader(plain)); err == nil {
-		config = parsed
-	}
-	return config
 }
 
 // without is a journal without the lines about the steps of some roots.
