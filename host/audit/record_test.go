@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kindling/internal/event"
+)
+
+func TestRecord(t *testing.T) {
+	main, extra := plans(t, config, "one")
+	want := NewRecord(main, extra)
+	owes := orderOf(t, config)
+	want.Remember(*journalOf(t, lines(t, life{"a", append(all(owes[:2], map[int]event.Status{5: event.StatusSkipped}), end{owes[2], ""}), ""})))
+	path := filepath.Join(t.TempDir(), "plan.json")
+	if err := want.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadRecord(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Schema = Schema
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	if d := cmp.Diff(map[string]event.Status{"004-jump-move_disk": "ok", "005-build-p-4-pass1": "skipped"}, got.Done); d != "" {
+		t.Errorf("what was done (-want +got)\n%s", d)
+	}
+	if _, err := ReadRecord(path + ".other"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+func TestDecodeRecord(t *testing.T) {
+	for _, text := range []string{"", "{}", `{"schema":2}`, `{"schema":1} {}`, `{"schema":1,"other":1}`, `{"schema":1,"done":{"a":"failed"}}`,
+		`{"schema":1,"roots":{}}`, strings.Repeat(" ", maxRecord+1)} {
+		if _, err := decode([]byte(text)); !errors.Is(err, ErrRecord) {
+			t.Errorf("%.40s: %v", text, err)
+		}
+	}
+}
+
+// Whatever stands in plan.json, an audit ends.
+func FuzzRecord(f *testing.F) {
+	for _, r := range []Record{
+		{Schema: Schema, Agent: true, Config: config, Roots: []Root{{"steps", manifest}, {"steps-one", "build: a\n"}}},
+		{Schema: Schema, Done: map[string]event.Status{"a": event.StatusOK}},
+	} {
+		data, err := json.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, err := decode(data); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data, "{}")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, events string) {
+		r, err := decode(data)
+		if err != nil {
+			return
+		}
+		got := Check(Evidence{Record: r, Events: strings.NewReader(events), NoConfigs: "none", NoJournal: "none"})
+		if got.Doubt == "" && got.Audit.Steps != "complete" && got.Audit.Steps != "unreported" {
+			t.Errorf("%+v", got)
+		}
+		if r.Agent && bytes.Count([]byte(events), []byte("\n")) == 0 && len(r.Done) == 0 && got.Doubt == "" && got.Audit.Owed > 1 {
+			t.Errorf("%d steps without an event: %+v", got.Audit.Owed, got)
+		}
+	})
+}
