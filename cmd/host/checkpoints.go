@@ -246,7 +246,7 @@ func (r *run) prepareFrom(ctx context.Context) (machine, error) {
 		}
 	}
 	err = errors.Join(copyStart(r.dir.ConsoleLog(), source.ConsoleLog(), c.Console),
-		copyStart(r.dir.Events(), source.Events(), c.Events), r.makeSockets())
+		copyStart(r.dir.Events(), source.Events(), c.Events), r.recordSource(), r.makeSockets())
 	if err != nil {
 		return machine{}, fmt.Errorf("--from: %w", err)
 	}

@@ -394,7 +394,8 @@ func (r *run) boot(ctx context.Context, m machine) error {
 	}
 	m.watch.Attended = r.console != nil
 	display := progress.NewRecorder(r.display(m), r.dir.View(), r.estimate(m))
-	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now(), From: from}
+	supervised := watch.Run{Process: process, Dir: r.dir, Options: m.watch, Sink: display, Report: r.report(m), Started: time.Now(), From: from,
+		Audit: r.audit}
 	stopKeeping := r.keepCheckpoints(ctx, m, &supervised)
 	verdict := watch.Supervise(ctx, supervised)
 	stopKeeping()

@@ -59,6 +59,9 @@ func (r *run) prepareDemo(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, fmt.Errorf("assemble: %w", err)
 	}
+	if err := r.recordPlan(media.Plan, media.Extra); err != nil {
+		return machine{}, err
+	}
 	server, err := r.serve(ctx, media.MirrorDir)
 	if err != nil {
 		return machine{}, err

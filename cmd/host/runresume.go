@@ -50,7 +50,7 @@ func (r *run) prepareResume(ctx context.Context) (machine, error) {
 	}
 	m, err := r.resumeMachine(ctx, was, disk)
 	if err == nil && !r.cmd.DryRun {
-		err = r.mend(ctx, disk)
+		err = errors.Join(r.mend(ctx, disk), r.recordResumed(disk.History))
 	}
 	return m, errors.Join(err, disk.Close())
 }

@@ -52,7 +52,7 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 	}
 	boot := &stage0Boot{}
 	if boot.handoff, err = stage0.Check(guest); err == nil {
-		err = r.readStage0(ctx, image, guest, boot)
+		err = errors.Join(r.readStage0(ctx, image, guest, boot), r.recordStage0(guest, boot.handoff == stage0.HandoffAgent))
 	}
 	if err = errors.Join(err, guest.Close()); err != nil {
 		return machine{}, usageError("--stage0-image %s: %s", image, err)
@@ -191,7 +191,10 @@ func (r *run) request(ctx context.Context, copied string, handoff stage0.Handoff
 			return err
 		}
 	}
-	return guest.Apply(ctx, work.Changes)
+	if err := guest.Apply(ctx, work.Changes); err != nil {
+		return err
+	}
+	return r.recordStage0(guest, handoff == stage0.HandoffAgent)
 }
 
 // stage0Tree is where the extra roots come from: a tree, folders, or the embedded default.

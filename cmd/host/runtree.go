@@ -57,6 +57,9 @@ func (r *run) prepareTree(ctx context.Context) (machine, error) {
 	if err != nil {
 		return machine{}, assembleError(ctx, err)
 	}
+	if err := r.recordPlan(assembly.Plan, assembly.Extra); err != nil {
+		return machine{}, err
+	}
 	m, err := r.treeMachine(ctx, boot, assembly, result)
 	if err != nil {
 		return machine{}, err

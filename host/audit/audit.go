@@ -203,18 +203,18 @@ func readEnds(r io.Reader, owed []steps.Step) (map[string]event.Status, error) {
 	long, over := false, false
 	for {
 		line, err := in.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		if errors.Is(err, bufio.ErrBufferFull) {
 			long = true
 			continue
-		case err != nil && !errors.Is(err, io.EOF):
-			return nil, fmt.Errorf("read events: %w", err)
 		}
 		if e, ok := eventIn(line); ok && !long {
 			over = follow(ends, e, over)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
 			return ends, nil
+		case err != nil:
+			return nil, fmt.Errorf("read events: %w", err)
 		}
 		long = false
 	}

@@ -10,6 +10,7 @@
 //	report.json     the result (package report)
 //	view.json       how the run stands, about once a second while it goes on (package progress)
 //	pid             the process that drives it
+//	plan.json       what the run is to do (package audit)
 //	machine.json    what it takes to go on with the run (package resume)
 //	disks/          disk images and overlays that belong to this run alone
 //
@@ -48,6 +49,7 @@ const (
 	pidFile    = "pid"
 	ownLog     = "kindling.log"
 	machine    = "machine.json"
+	planFile   = "plan.json"
 	stepsDir   = "steps"
 	disksDir   = "disks"
 )
@@ -187,7 +189,7 @@ func (d *Dir) removeNew() error {
 		return os.RemoveAll(d.path)
 	}
 	var errs []error
-	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, machine, viewFile, pidFile, ownLog, stepsDir, disksDir} {
+	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, machine, planFile, viewFile, pidFile, ownLog, stepsDir, disksDir} {
 		errs = append(errs, os.RemoveAll(d.join(name)))
 	}
 	return errors.Join(errs...)
@@ -229,6 +231,9 @@ func (d *Dir) OwnLog() string { return d.join(ownLog) }
 
 // Machine is what it takes to go on with the run.
 func (d *Dir) Machine() string { return d.join(machine) }
+
+// Plan is what the run is to do.
+func (d *Dir) Plan() string { return d.join(planFile) }
 
 // Steps is the folder of the step logs.
 func (d *Dir) Steps() string { return d.join(stepsDir) }

@@ -309,10 +309,10 @@ func (s *supervisor) finish(ctx context.Context) Verdict {
 
 // audit has a reported success compared with what the run owes.
 func (s *supervisor) audit(ctx context.Context, v Verdict) Verdict {
-	if v.Result != report.ResultOK || s.Run.Audit == nil {
+	if v.Result != report.ResultOK || s.Audit == nil {
 		return v
 	}
-	found := s.Run.Audit(ctx)
+	found := s.Audit(ctx)
 	s.Report.Audit = &found.Audit
 	if found.Doubt != "" {
 		v.Result, v.Line, v.Step = report.ResultInconsistent, event.Clean(found.Doubt), found.Step

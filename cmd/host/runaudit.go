@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: 2026 The Kindling authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"kindling/host/audit"
+	"kindling/host/diskimage"
+	"kindling/host/report"
+	"kindling/host/resume"
+	"kindling/host/watch"
+	"kindling/internal/history"
+	"kindling/steps"
+)
+
+// recordPlan keeps what the run is to do in its folder, for the audit at its end and for later lives of the run.
+func (r *run) recordPlan(main *steps.Plan, extra []*steps.Plan) error {
+	if r.agent == "" {
+		return audit.Record{}.Write(r.dir.Plan())
+	}
+	return audit.NewRecord(main, extra).Write(r.dir.Plan())
+}
+
+// recordSource takes over the record of the run that this one starts from.
+func (r *run) recordSource() error {
+	record, err := audit.ReadRecord(r.source.Plan())
+	if errors.Is(err, fs.ErrNotExist) { // a run of a Kindling that kept none
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return record.Write(r.dir.Plan())
+}
+
+// recordResumed notes which steps the journal on the run's disk has, before another life of the run begins.
+func (r *run) recordResumed(journal history.Run) error {
+	record, err := audit.ReadRecord(r.dir.Plan())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	record.Remember(journal)
+	return record.Write(r.dir.Plan())
+}
+
+// maxJournal bounds the journal of a bootstrapped disk, in bytes.
+const maxJournal = 256 << 20
+
+// recordStage0 keeps what a bootstrapped disk is to do, as it will be booted, and what of that it has done.
+func (r *run) recordStage0(disk *diskimage.Image, agent bool) error {
+	record := audit.Record{Agent: agent}
+	if !agent {
+		return record.Write(r.dir.Plan())
+	}
+	config, err := guestFile(disk, "kindling/plan.cfg", "steps/bootstrap.cfg")
+	if err != nil {
+		return err
+	}
+	now, err := guestFile(disk, "steps/bootstrap.cfg")
+	if err != nil {
+		return err
+	}
+	asked, err := steps.PlainConfig("bootstrap.cfg", now)
+	if err != nil {
+		return err
+	}
+	names, err := steps.ExtraNames(asked)
+	if err != nil {
+		return err
+	}
+	record.Config = string(config)
+	for _, folder := range append([]string{steps.MainRoot}, extraFolders(names)...) {
+		kept := "kindling/plan.manifest"
+		if folder != steps.MainRoot {
+			kept = "kindling/plan." + folder + ".manifest"
+		}
+		manifest, err := guestFile(disk, kept, folder+"/manifest")
+		if err != nil {
+			return err
+		}
+		record.Roots = append(record.Roots, audit.Root{Folder: folder, Manifest: string(manifest)})
+	}
+	text, err := disk.ReadFile("kindling/journal", maxJournal)
+	if err != nil {
+		return err
+	}
+	journal, err := history.Read(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	record.Remember(journal)
+	return record.Write(r.dir.Plan())
+}
+
+func extraFolders(names []string) []string {
+	var folders []string
+	for _, name := range names {
+		folders = append(folders, steps.ExtraPrefix+name)
+	}
+	return folders
+}
+
+// guestFile reads the first of these files that a disk has.
+func guestFile(disk *diskimage.Image, names ...string) (data []byte, err error) {
+	for _, name := range names {
+		if data, err = disk.ReadFile(name, steps.MaxFile); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return data, err
+}
+
+// audit compares a success that the guest reports with what the run owes.
+func (r *run) audit(ctx context.Context) watch.Finding {
+	found, err := r.auditRun(ctx)
+	if err == nil {
+		return found
+	}
+	why := "unchecked: " + oneLine(err)
+	found = watch.Finding{Audit: report.Audit{Steps: why, Journal: why}}
+	if !errors.Is(err, fs.ErrNotExist) { // a run of a Kindling that kept no record
+		found.Doubt = "the guest reports success, but the steps that it owes cannot be checked: " + oneLine(err)
+	}
+	return found
+}
+
+func (r *run) auditRun(ctx context.Context) (watch.Finding, error) {
+	record, err := audit.ReadRecord(r.dir.Plan())
+	if err != nil {
+		return watch.Finding{}, err
+	}
+	events, err := os.Open(r.dir.Events())
+	if err != nil {
+		return watch.Finding{}, err
+	}
+	defer events.Close()
+	evidence := audit.Evidence{Record: record, Events: events}
+	if record.Agent {
+		r.readDisk(ctx, &evidence)
+	}
+	f := audit.Check(evidence)
+	return watch.Finding{Audit: f.Audit, Doubt: f.Doubt, Step: f.Step}, nil
+}
+
+// readDisk reads what the audit needs of the run's disk. What cannot be read is no failure of the run.
+func (r *run) readDisk(ctx context.Context, e *audit.Evidence) {
+	was, err := resume.ReadMachine(r.dir.Machine())
+	if err != nil {
+		e.NoConfigs, e.NoJournal = oneLine(err), oneLine(err)
+		return
+	}
+	disk, err := r.journalDisk(ctx, was.Disks())
+	if err != nil {
+		e.NoConfigs, e.NoJournal = oneLine(err), oneLine(err)
+		if errors.Is(err, resume.ErrNoRun) {
+			e.Journal = &history.Run{}
+		}
+		return
+	}
+	defer disk.Close()
+	e.Journal = &disk.History
+	configs, err := audit.ReadConfigs(disk, e.Record.Roots)
+	if err != nil {
+		e.NoConfigs = oneLine(err)
+		return
+	}
+	e.Configs = &configs
+}
+
+// journalDisk opens the disk that has the run's journal, one that the run has arrived on if there is one. The error is
+// resume.ErrNoRun only when every disk could be read.
+func (r *run) journalDisk(ctx context.Context, paths []string) (*resume.Disk, error) {
+	if len(paths) == 0 {
+		return nil, errors.New("the machine has no disk")
+	}
+	var left *resume.Disk // by a move that was cut short
+	var unread, none error
+	for _, path := range paths {
+		disk, err := resume.Open(ctx, path, diskimage.Options{Backing: true, Temp: r.dir.Disks()})
+		switch {
+		case errors.Is(err, resume.ErrNoRun):
+			none = err
+		case err != nil:
+			unread = errors.Join(unread, err)
+		case disk.Moved():
+			return disk, closeDisk(left)
+		default:
+			unread = errors.Join(unread, closeDisk(left))
+			left = disk
+		}
+	}
+	switch {
+	case left != nil:
+		return left, nil
+	case unread != nil:
+		return nil, unread
+	}
+	return nil, fmt.Errorf("%w (%d disks)", none, len(paths))
+}
+
+func closeDisk(d *resume.Disk) error {
+	if d == nil {
+		return nil
+	}
+	return d.Close()
+}
