@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"kindling/host/diskimage"
 	"kindling/host/report"
 	"kindling/host/resume"
+	"kindling/host/stage0"
 	"kindling/host/watch"
 	"kindling/internal/history"
 	"kindling/steps"
@@ -53,71 +53,16 @@ func (r *run) recordResumed(journal history.Run) error {
 	return record.Write(r.dir.Plan())
 }
 
-// maxJournal bounds the journal of a bootstrapped disk, in bytes.
-const maxJournal = 256 << 20
-
 // recordStage0 keeps what a bootstrapped disk is to do, as it will be booted, and what of that it has done.
-func (r *run) recordStage0(disk *diskimage.Image, agent bool) error {
-	record := audit.Record{Agent: agent}
-	if !agent {
-		return record.Write(r.dir.Plan())
+func (r *run) recordStage0(disk *diskimage.Image, handoff stage0.Handoff) error {
+	if handoff != stage0.HandoffAgent {
+		return audit.Record{}.Write(r.dir.Plan())
 	}
-	config, err := guestFile(disk, "kindling/plan.cfg", "steps/bootstrap.cfg")
+	record, err := audit.RecordOf(disk)
 	if err != nil {
 		return err
 	}
-	now, err := guestFile(disk, "steps/bootstrap.cfg")
-	if err != nil {
-		return err
-	}
-	asked, err := steps.PlainConfig("bootstrap.cfg", now)
-	if err != nil {
-		return err
-	}
-	names, err := steps.ExtraNames(asked)
-	if err != nil {
-		return err
-	}
-	record.Config = string(config)
-	for _, folder := range append([]string{steps.MainRoot}, extraFolders(names)...) {
-		kept := "kindling/plan.manifest"
-		if folder != steps.MainRoot {
-			kept = "kindling/plan." + folder + ".manifest"
-		}
-		manifest, err := guestFile(disk, kept, folder+"/manifest")
-		if err != nil {
-			return err
-		}
-		record.Roots = append(record.Roots, audit.Root{Folder: folder, Manifest: string(manifest)})
-	}
-	text, err := disk.ReadFile("kindling/journal", maxJournal)
-	if err != nil {
-		return err
-	}
-	journal, err := history.Read(bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	record.Remember(journal)
 	return record.Write(r.dir.Plan())
-}
-
-func extraFolders(names []string) []string {
-	var folders []string
-	for _, name := range names {
-		folders = append(folders, steps.ExtraPrefix+name)
-	}
-	return folders
-}
-
-// guestFile reads the first of these files that a disk has.
-func guestFile(disk *diskimage.Image, names ...string) (data []byte, err error) {
-	for _, name := range names {
-		if data, err = disk.ReadFile(name, steps.MaxFile); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return data, err
 }
 
 // audit compares a success that the guest reports with what the run owes.

@@ -52,14 +52,18 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 	}
 	boot := &stage0Boot{}
 	if boot.handoff, err = stage0.Check(guest); err == nil {
-		err = errors.Join(r.readStage0(ctx, image, guest, boot), r.recordStage0(guest, boot.handoff == stage0.HandoffAgent))
+		err = r.readStage0(ctx, image, guest, boot)
+	}
+	names := r.cmd.Extra.Names()
+	if err == nil && len(names) == 0 {
+		err = r.recordStage0(guest, boot.handoff)
 	}
 	if err = errors.Join(err, guest.Close()); err != nil {
 		return machine{}, usageError("--stage0-image %s: %s", image, err)
 	}
 	r.stage0 = boot
 	disk := qemu.Drive{Path: filepath.Join(r.dir.Disks(), "stage0.qcow2"), Format: qemu.FormatQCOW2, Interface: qemu.InterfaceIDE}
-	if names := r.cmd.Extra.Names(); len(names) == 0 && !r.cmd.Stage0Copy {
+	if len(names) == 0 && !r.cmd.Stage0Copy {
 		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", boot.format, "-b", image, disk.Path)
 	} else {
 		disk.Path, disk.Format = filepath.Join(r.dir.Disks(), "stage0.img"), qemu.FormatRaw
@@ -194,7 +198,7 @@ func (r *run) request(ctx context.Context, copied string, handoff stage0.Handoff
 	if err := guest.Apply(ctx, work.Changes); err != nil {
 		return err
 	}
-	return r.recordStage0(guest, handoff == stage0.HandoffAgent)
+	return r.recordStage0(guest, handoff)
 }
 
 // stage0Tree is where the extra roots come from: a tree, folders, or the embedded default.

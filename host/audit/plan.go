@@ -16,8 +16,9 @@ import (
 
 // Places in a guest, below its root; package guest has the same.
 const (
-	guestConfig = "steps/bootstrap.cfg"
-	guestPlans  = "kindling/plan"
+	guestConfig  = "steps/bootstrap.cfg"
+	guestPlans   = "kindling/plan"
+	guestJournal = "kindling/journal"
 )
 
 // Files are those of the run's disk. diskimage.Image has them.
@@ -57,11 +58,16 @@ func ReadConfigs(disk Files, roots []Root) (Configs, error) {
 }
 
 // keptConfig is the agent's copy of the configuration that it has planned a root with.
-func keptConfig(folder string) string {
+func keptConfig(folder string) string { return keptPlan(folder) + ".cfg" }
+
+// keptManifest is its copy of the root's manifest.
+func keptManifest(folder string) string { return keptPlan(folder) + ".manifest" }
+
+func keptPlan(folder string) string {
 	if folder == steps.MainRoot {
-		return guestPlans + ".cfg"
+		return guestPlans
 	}
-	return guestPlans + "." + folder + ".cfg"
+	return guestPlans + "." + folder
 }
 
 // main is the configuration of the main root.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/google/renameio/v2"
@@ -21,8 +22,11 @@ import (
 // Schema is the version of the document that Write writes.
 const Schema = 1
 
-// maxRecord bounds the document, in bytes.
-const maxRecord = 32 << 20
+// What is read as a whole, in bytes.
+const (
+	maxRecord  = 32 << 20
+	maxJournal = 256 << 20
+)
 
 // ErrRecord is a plan.json that cannot be used.
 var ErrRecord = errors.New("record of the run's plan")
@@ -54,6 +58,67 @@ func NewRecord(main *steps.Plan, extra []*steps.Plan) Record {
 		r.Roots = append(r.Roots, Root{p.Root, string(p.Manifest().Bytes())})
 	}
 	return r
+}
+
+// RecordOf is the record of a run that begins on a bootstrapped disk: what the agent's plan there is made from, and what of it
+// is done.
+func RecordOf(disk Files) (Record, error) {
+	config, err := firstOf(disk, keptConfig(steps.MainRoot), guestConfig)
+	if err != nil {
+		return Record{}, err
+	}
+	now, err := firstOf(disk, guestConfig)
+	if err != nil {
+		return Record{}, err
+	}
+	asked, err := steps.PlainConfig(guestConfig, now)
+	if err != nil {
+		return Record{}, err
+	}
+	names, err := steps.ExtraNames(asked)
+	if err != nil {
+		return Record{}, err
+	}
+	r := Record{Agent: true, Config: string(config)}
+	folders := []string{steps.MainRoot}
+	for _, name := range names {
+		folders = append(folders, steps.ExtraPrefix+name)
+	}
+	for _, folder := range folders {
+		manifest, err := firstOf(disk, keptManifest(folder), folder+"/manifest")
+		if err != nil {
+			return Record{}, err
+		}
+		r.Roots = append(r.Roots, Root{folder, string(manifest)})
+	}
+	return r, r.rememberDisk(disk)
+}
+
+// rememberDisk is Remember for the journal of a disk; one that has none has done nothing.
+func (r *Record) rememberDisk(disk Files) error {
+	text, err := disk.ReadFile(guestJournal, maxJournal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read /%s: %w", guestJournal, err)
+	}
+	journal, err := history.Read(bytes.NewReader(text))
+	r.Remember(journal)
+	return err
+}
+
+// firstOf reads the first of these files that a disk has.
+func firstOf(disk Files, names ...string) (data []byte, err error) {
+	for _, name := range names {
+		if data, err = disk.ReadFile(name, steps.MaxFile); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the guest's plan: %w", err)
+	}
+	return data, nil
 }
 
 // Remember notes which steps have ended, by the journal of a run that goes on.

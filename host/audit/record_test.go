@@ -42,6 +42,47 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// A bootstrapped disk owes what is asked for on it and not done, and the rest was done before.
+func TestRecordOf(t *testing.T) {
+	owes := orderOf(t, config)
+	d := disk{guestConfig: config + "# text\nEXTRA_BUILD=one\n", "kindling/plan.cfg": config, "kindling/plan.manifest": manifest,
+		"steps/manifest": "build: other\n", "steps-one/manifest": "build: a\n", guestJournal: lines(t, life{"a", all(owes, nil), event.StatusOK})}
+	r, err := RecordOf(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Root{{"steps", manifest}, {"steps-one", "build: a\n"}}; !cmp.Equal(want, r.Roots) || len(r.Done) != 15 || !r.Agent || r.Config != config {
+		t.Errorf("%d steps done, %+v", len(r.Done), r.Roots)
+	}
+	configs, err := ReadConfigs(d, r.Roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := orderOf(t, config, "one")
+	extra := one[len(one)-2] // before improve: after, which was done before
+	for name, tt := range map[string]struct{ events, doubt string }{
+		"booted as it was":         {lines(t, life{"b", nil, event.StatusOK}), "step 19 of 19 (one: build: a) was not begun; 1 of the 16"},
+		"with the extra root done": {lines(t, life{"b", []end{{extra, event.StatusOK}}, event.StatusOK}), ""},
+	} {
+		got := Check(Evidence{Record: r, Events: strings.NewReader(tt.events), Configs: &configs, NoJournal: "none"})
+		if !strings.Contains(got.Doubt, tt.doubt) || (tt.doubt == "") != (got.Doubt == "") {
+			t.Errorf("%s: %q", name, got.Doubt)
+		}
+	}
+	for _, name := range []string{guestConfig, "steps-one/manifest"} {
+		text := d[name]
+		delete(d, name)
+		if _, err := RecordOf(d); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("without %s: %v", name, err)
+		}
+		d[name] = text
+	}
+	delete(d, guestJournal)
+	if r, err := RecordOf(d); err != nil || len(r.Done) != 0 {
+		t.Errorf("without a journal: %v, %v", r.Done, err)
+	}
+}
+
 func TestDecodeRecord(t *testing.T) {
 	for _, text := range []string{"", "{}", `{"schema":2}`, `{"schema":1} {}`, `{"schema":1,"other":1}`, `{"schema":1,"done":{"a":"failed"}}`,
 		`{"schema":1,"roots":{}}`, strings.Repeat(" ", maxRecord+1)} {

@@ -12,9 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	"kindling/host/audit"
 	"kindling/host/debian"
 	"kindling/host/initramfs"
 	"kindling/host/report"
+	"kindling/steps"
 )
 
 // twist is what a test changes about a machine behind kindling's back: a script in QEMU's place does it.
@@ -35,6 +37,7 @@ func (w twist) qemu(t *testing.T) string {
 		files = append(files, initramfs.Regular(name, 0o755, []byte(data)))
 	}
 	files = append(files, w.moduleFiles(t)...)
+	record := w.record(t, dir)
 	extra := filepath.Join(dir, "extra.cpio")
 	if _, err := initramfs.Create(t.Context(), extra, initramfs.Files(files...)); err != nil {
 		t.Fatal(err)
@@ -50,13 +53,33 @@ while [ $# -gt 0 ]; do
 	esac
 done
 if [ -n "${disks}" ]; then
+	if [ -e %[4]q ] && [ ! -e "${disks}/plan.json" ]; then
+		cp %[4]q "${disks}/plan.json"
+		cp %[4]q "${disks}/../plan.json"
+	fi
 	%[3]s
 	:
 fi
 exec qemu-system-x86_64 "${args[@]}"
-`, extra, w.args, w.before)
+`, extra, w.args, w.before, record)
 	path := filepath.Join(dir, "qemu-system-twisted")
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// record is what kindling would have kept of the plan if it knew of the manifest that is laid over the tree's own: the run is
+// audited by that one. It gives the path, where there is no file unless there is such a manifest.
+func (w twist) record(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "plan.json")
+	manifest, found := w.files["steps/manifest"]
+	if !found {
+		return path
+	}
+	r := audit.Record{Agent: true, Config: "CHROOT=False\nKERNEL_BOOTSTRAP=True\n", Roots: []audit.Root{{Folder: steps.MainRoot, Manifest: manifest}}}
+	if err := r.Write(path); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -127,6 +150,29 @@ func early(t testing.TB) string {
 // step makes the embedded default's step "improve: setup_repo" do something else.
 func step(script string) map[string]string {
 	return map[string]string{"steps/improve/setup_repo.sh": script}
+}
+
+// A step that sends the final event itself, and then ends the machine, does not make the run a success. It cannot do that by
+// accident: it has no descriptor of the event port, and no name for it.
+func TestForgedSuccess(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{files: step(`set -e
+test ! -e /dev/ttyS1
+ls -l /proc/$$/fd
+test -z "$(ls -l /proc/$$/fd | grep ttyS)"
+mknod /dev/ttyS1 c "$(sed s/:.*// /sys/class/tty/ttyS1/dev)" "$(sed s/.*:// /sys/class/tty/ttyS1/dev)"
+printf '\n{"seq":0,"ms":0,"kind":"done","status":"ok"}\n' > /dev/ttyS1
+echo o > /proc/sysrq-trigger
+sleep 300
+`)}.qemu(t))
+	const line = "the guest reports success, but step 10 of 16 (improve: setup_repo) has not ended; 7 of the 13 steps that it owes have no good end"
+	if f.status != 16 || f.report.Result != report.ResultInconsistent || f.report.Line != line {
+		t.Errorf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 40))
+	}
+	if a := f.report.Audit; a == nil || a.Steps != report.StepsIncomplete || a.Config != "guest" || a.Journal != report.JournalDiffers || len(a.Missing) != 7 {
+		t.Errorf("audit: %+v", a)
+	}
+	f.file("disks/target.img")
 }
 
 // A signal to PID 1 is no way to lose the kernel its init: the run ends, in order, and says why.

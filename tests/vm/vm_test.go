@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kindling/host/debian"
 	"kindling/host/report"
 )
@@ -160,6 +162,9 @@ func (f *finished) sound() {
 	}
 	if !slices.Equal(names, want) {
 		f.t.Errorf("steps: %q, want %q", names, want)
+	}
+	if d := cmp.Diff(&report.Audit{Steps: "complete", Owed: len(want), Config: "guest", Journal: "checked"}, f.report.Audit); d != "" {
+		f.t.Errorf("audit (-want +got)\n%s", d)
 	}
 	for _, p := range []string{"linux-initramfs", "linux-disk", "shutdown"} {
 		if !slices.ContainsFunc(f.report.Phases, func(r report.Phase) bool { return r.Name == p }) {
