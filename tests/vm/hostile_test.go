@@ -4,6 +4,7 @@
 package vm
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,11 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	"kindling/host/audit"
 	"kindling/host/debian"
 	"kindling/host/initramfs"
 	"kindling/host/report"
-	"kindling/steps"
 )
 
 // twist is what a test changes about a machine behind kindling's back: a script in QEMU's place does it.
@@ -37,7 +36,7 @@ func (w twist) qemu(t *testing.T) string {
 		files = append(files, initramfs.Regular(name, 0o755, []byte(data)))
 	}
 	files = append(files, w.moduleFiles(t)...)
-	record := w.record(t, dir)
+	manifest := w.manifest(t, dir)
 	extra := filepath.Join(dir, "extra.cpio")
 	if _, err := initramfs.Create(t.Context(), extra, initramfs.Files(files...)); err != nil {
 		t.Fatal(err)
@@ -53,15 +52,12 @@ while [ $# -gt 0 ]; do
 	esac
 done
 if [ -n "${disks}" ]; then
-	if [ -e %[4]q ] && [ ! -e "${disks}/plan.json" ]; then
-		cp %[4]q "${disks}/plan.json"
-		cp %[4]q "${disks}/../plan.json"
-	fi
+	[ ! -e %[4]q ] || sed -i -e '0,/^      "manifest": /{/^      "manifest": /{r '%[4]q -e 'd}}' "${disks}/../plan.json"
 	%[3]s
 	:
 fi
 exec qemu-system-x86_64 "${args[@]}"
-`, extra, w.args, w.before, record)
+`, extra, w.args, w.before, manifest)
 	path := filepath.Join(dir, "qemu-system-twisted")
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -69,19 +65,20 @@ exec qemu-system-x86_64 "${args[@]}"
 	return path
 }
 
-// record is what kindling would have kept of the plan if it knew of the manifest that is laid over the tree's own: the run is
-// audited by that one. It gives the path, where there is no file unless there is such a manifest.
-func (w twist) record(t *testing.T, dir string) string {
+// manifest is the line of plan.json that kindling would have written if it knew of the manifest that is laid over the tree's
+// own: the run is audited by that one. It gives the path, where there is no file unless there is such a manifest.
+func (w twist) manifest(t *testing.T, dir string) string {
 	t.Helper()
-	path := filepath.Join(dir, "plan.json")
-	manifest, found := w.files["steps/manifest"]
+	path := filepath.Join(dir, "manifest")
+	text, found := w.files["steps/manifest"]
 	if !found {
 		return path
 	}
-	r := audit.Record{Agent: true, Config: "CHROOT=False\nKERNEL_BOOTSTRAP=True\n", Roots: []audit.Root{{Folder: steps.MainRoot, Manifest: manifest}}}
-	if err := r.Write(path); err != nil {
+	line, err := json.Marshal(text)
+	if err != nil {
 		t.Fatal(err)
 	}
+	write(t, path, `      "manifest": `+string(line)+"\n")
 	return path
 }
 
