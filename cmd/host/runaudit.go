@@ -93,8 +93,7 @@ func (r *run) auditRun(ctx context.Context) (watch.Finding, error) {
 	if record.Agent {
 		r.readDisk(ctx, &evidence)
 	}
-	f := audit.Check(evidence)
-	return watch.Finding{Audit: f.Audit, Doubt: f.Doubt, Step: f.Step}, nil
+	return watch.Finding(audit.Check(evidence)), nil
 }
 
 // readDisk reads what the audit needs of the run's disk. What cannot be read is no failure of the run.
