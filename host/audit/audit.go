@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"kindling/host/report"
 	"kindling/internal/event"
@@ -108,12 +109,13 @@ func (c *check) plan() (err error) {
 func (c *check) compareSteps(heard map[string]event.Status) {
 	a := &c.found.Audit
 	a.Steps, a.Owed = report.StepsComplete, len(c.owed)
+	before := c.before()
 	bad := 0
 	for _, s := range c.owed {
 		id := s.ID()
 		end := heard[id]
-		if before := c.evidence.Record.Done[id]; !isEnd(end) && before != statusNone {
-			end = before
+		if early := before[id]; !isEnd(end) && early != statusNone {
+			end = early
 		}
 		c.ends = append(c.ends, end)
 		switch end {
@@ -135,6 +137,22 @@ func (c *check) compareSteps(heard map[string]event.Status) {
 		a.Steps = report.StepsIncomplete
 		c.found.Doubt += fmt.Sprintf("; %d of the %d steps that it owes have no good end", bad, len(c.owed))
 	}
+}
+
+// before are the good ends of earlier lives that need not have been heard: those that the journal had when the machine was
+// started, and those that it has of boots before the last one. A power cut takes events that were on their way, and a disk
+// can bring a run that has begun on another machine.
+func (c *check) before() map[string]event.Status {
+	ends := make(map[string]event.Status)
+	if journal := c.evidence.Journal; journal != nil {
+		for _, s := range journal.Steps {
+			if status := event.Status(s.Status); s.Boot < journal.Boots && isEnd(status) {
+				ends[s.ID] = status
+			}
+		}
+	}
+	maps.Copy(ends, c.evidence.Record.Done)
+	return ends
 }
 
 // doubt notes what contradicts the success: the first counts.
