@@ -244,7 +244,7 @@ func (a *agent) stages() []stage {
 		{"event port", true, func(context.Context) error { return a.openPort() }},
 		{"boot", true, func(context.Context) error { return a.goOnCounting() }},
 		{"kernel messages", true, func(context.Context) error { return a.watchKernel() }},
-		{"entropy seed", true, func(context.Context) error { return addEntropy(a.cmdline.seed) }},
+		{"entropy seed", true, func(context.Context) error { return addEntropy(takeSeed(seedFile, a.cmdline.seed)) }},
 		{"kernel modules", true, func(context.Context) error { return loadModules(a.say) }},
 		{"resume", false, a.resume},
 		{"journal", false, func(context.Context) error { return a.openJournal() }},
@@ -356,31 +356,6 @@ func (a *agent) readCmdline() error {
 	return err
 }
 
-// openPort opens the serial line to the host. Where the machine has none, writing to it fails, and that is no failure
-// of the run.
-func (a *agent) openPort() error {
-	a.portOpen = true
-	out, err := eventLine(a.cmdline.events)
-	a.heard = out != io.Discard
-	a.spawn("event port", func() {
-		_, _ = io.WriteString(out, "\n") // ends a line that an earlier life may have left unfinished
-		a.port.Run(context.Background(), out, func(err error) { a.say("%v: the host sees no more events", err) })
-	})
-	return err
-}
-
-// eventLine opens the serial line of that name; where there is none, events go nowhere.
-func eventLine(name string) (io.Writer, error) {
-	if name == "none" {
-		return io.Discard, nil
-	}
-	f, err := openSerial("/dev/" + name)
-	if err != nil {
-		return io.Discard, err
-	}
-	return f, nil
-}
-
 // goOnCounting takes up the numbers of the life that ended in this boot with a switch of the root.
 func (a *agent) goOnCounting() error {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -417,24 +392,6 @@ func (a *agent) openJournal() (err error) {
 		a.note("%d lines of %s cannot be read; the steps they told of run again", a.state.Bad, journalPath)
 	}
 	return err
-}
-
-// openSerial opens a serial line and makes it raw, so that the kernel neither echoes nor changes what is written.
-func openSerial(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is no serial port: %w", path, err), f.Close())
-	}
-	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
-	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB|unix.CSTOPB|unix.CRTSCTS|unix.CBAUD) | unix.CS8 | unix.CLOCAL | unix.CREAD | unix.B115200
-	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t); err != nil {
-		return nil, errors.Join(fmt.Errorf("set up %s: %w", path, err), f.Close())
-	}
-	return f, nil
 }
 
 // say writes a line for people to the console.

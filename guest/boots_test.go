@@ -68,7 +68,7 @@ func TestBoots(t *testing.T) {
 				last = i
 			}
 		}
-		for i := firstOnLinux(plan); i <= last; i++ {
+		for i := steps.FirstOnLinux(plan); i <= last; i++ {
 			done[plan[i].ID()] = true
 		}
 		return done

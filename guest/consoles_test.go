@@ -68,7 +68,7 @@ func TestNoConsole(t *testing.T) {
 
 // Without INTERACTIVE there is no console, even where the plan has the step.
 func TestConsoleOfAnotherRun(t *testing.T) {
-	cfg, err := assignments([]byte("INTERACTIVE=False\n"))
+	cfg, err := steps.PlainConfig(configPath, []byte("INTERACTIVE=False\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

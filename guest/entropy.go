@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 	"unsafe"
@@ -17,6 +18,24 @@ import (
 
 // entropyPatience bounds the wait for the kernel's random pool.
 const entropyPatience = 40 * time.Second
+
+// seedFile is where an initramfs of the host has a seed for the random pool; package initramfs has the same.
+const seedFile = "/kindling/seed"
+
+// takeSeed gives the seed of the initramfs, or else that of the command line. A seed is used once: its file goes away
+// before the root is copied anywhere.
+func takeSeed(file string, cmdline []byte) []byte {
+	f, err := os.Open(file)
+	if err != nil {
+		return cmdline
+	}
+	defer f.Close()
+	seed, err := io.ReadAll(io.LimitReader(f, maxSeed))
+	if err = errors.Join(err, os.Remove(file)); err != nil || len(seed) == 0 {
+		return cmdline
+	}
+	return seed
+}
 
 // addEntropy hands seed to the kernel's pool and credits it, so that getrandom never blocks: on a machine without a
 // hardware source the DHCP client would otherwise wait for ever. The format is struct rand_pool_info of random(4).

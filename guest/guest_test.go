@@ -370,7 +370,7 @@ func TestPayloadFault(t *testing.T) {
 
 // A configuration that is edited during the run may have what a shell allows.
 func TestAssignments(t *testing.T) {
-	got, err := assignments([]byte("# comment\n\nJOBS=1\nexport X=1\nJOBS=4\nMIRRORS=\"http://a http://b\"\nif true; then Y=1; fi\nLAST=x"))
+	got, err := steps.PlainConfig(configPath, []byte("# comment\n\nJOBS=1\nexport X=1\nJOBS=4\nMIRRORS=\"http://a http://b\"\nif true; then Y=1; fi\nLAST=x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -588,5 +588,18 @@ func TestGiveAway(t *testing.T) {
 	}
 	if err := os.WriteFile(own, []byte("a step's"), 0o755); err != nil {
 		t.Error(err)
+	}
+}
+
+// The seed of the initramfs counts before that of the command line, and is used once.
+func TestTakeSeed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "seed")
+	if err := os.WriteFile(file, []byte("from the file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"from the file", "from the line"} {
+		if got := takeSeed(file, []byte("from the line")); string(got) != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@
 package guest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ func ShowLog(w io.Writer, root string, args []string) error {
 		return fmt.Errorf("log: no journal of a run: %w", err)
 	}
 	defer f.Close()
-	run, err := history.Read(f)
+	run, err := history.Read(context.Background(), f)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func moveDisk(ctx context.Context, j *job) error {
 		if target, err = j.partition(ctx, target); err != nil {
 			return err
 		}
-	} else if err := refuseRun(target); err != nil {
+	} else if err := refuseRun(ctx, target); err != nil {
 		return err
 	}
 	if err := j.orderWrites(ctx, target); err != nil {
@@ -224,7 +224,7 @@ func (j *job) partition(ctx context.Context, target disk.Name) (disk.Name, error
 		return target, fmt.Errorf("size of disk %s: %w", target, err)
 	}
 	part := target.Partition(1)
-	if err := refuseRun(part); err != nil {
+	if err := refuseRun(ctx, part); err != nil {
 		return target, err
 	}
 	if err := writeTable(target, size/disk.SectorSize); err != nil {
@@ -245,8 +245,8 @@ func (j *job) partition(ctx context.Context, target disk.Name) (disk.Name, error
 }
 
 // refuseRun refuses a partition that holds a run of Kindling: somebody's hours.
-func refuseRun(part disk.Name) error {
-	holds, err := holdsRun(part.Path())
+func refuseRun(ctx context.Context, part disk.Name) error {
+	holds, err := holdsRun(ctx, part.Path())
 	if err != nil {
 		return fmt.Errorf("look for a run of Kindling on %s: %w", part, err)
 	}

@@ -311,7 +311,7 @@ func TestIsInteractive(t *testing.T) {
 		"INTERACTIVE=True\n": true, "INTERACTIVE=True\nCHROOT=False\n": true, "INTERACTIVE=True\nCHROOT=True\n": false,
 		"INTERACTIVE=False\n": false, "": false, "INTERACTIVE=true\n": false, "INTERACTIVE=False\nINTERACTIVE=True\n": true,
 	} {
-		cfg, err := assignments([]byte(text))
+		cfg, err := steps.PlainConfig(configPath, []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +323,7 @@ func TestIsInteractive(t *testing.T) {
 
 // What a step's script has besides is as the tree has it; a shell that fails leaves word of where it stood.
 func TestAttendedScript(t *testing.T) {
-	cfg, err := assignments([]byte("INTERACTIVE=True\n"))
+	cfg, err := steps.PlainConfig(configPath, []byte("INTERACTIVE=True\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,13 +31,13 @@ func (a *agent) resume(ctx context.Context) error {
 	}
 	began := time.Now()
 	for {
-		part, err := findRun()
+		part, err := findRun(ctx)
 		if err != nil {
 			return err
 		}
 		if part.Part != 0 {
 			a.note("going on with the run on %s", part)
-			torn, err := mountRun(part.Path(), newRoot)
+			torn, err := mountRun(ctx, part.Path(), newRoot)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func rootInMemory() (bool, error) {
 }
 
 // findRun looks for a partition with a run on it; the zero Name if there is none yet.
-func findRun() (disk.Name, error) {
+func findRun(ctx context.Context) (disk.Name, error) {
 	names, err := listDisks()
 	if err != nil {
 		return disk.Name{}, err
@@ -79,7 +79,7 @@ func findRun() (disk.Name, error) {
 		if n.Part == 0 {
 			continue
 		}
-		if holds, err := holdsRun(n.Path()); err == nil && holds {
+		if holds, err := holdsRun(ctx, n.Path()); err == nil && holds {
 			return n, nil
 		}
 	}
@@ -88,7 +88,7 @@ func findRun() (disk.Name, error) {
 
 // mountRun mounts the root of a run. If the kernel refuses it for something that a power cut has torn, that is mended, and
 // it says what it was.
-func mountRun(path, at string) (torn string, err error) {
+func mountRun(ctx context.Context, path, at string) (torn string, err error) {
 	if err := makeDir(at); err != nil {
 		return "", err
 	}
@@ -96,7 +96,7 @@ func mountRun(path, at string) (torn string, err error) {
 	if refused == nil {
 		return "", nil
 	}
-	if torn, err = mend(path); err != nil {
+	if torn, err = mend(ctx, path); err != nil {
 		return "", fmt.Errorf("%w: %w", refused, err)
 	}
 	if torn == "" {
@@ -107,7 +107,7 @@ func mountRun(path, at string) (torn string, err error) {
 }
 
 // mend mends the filesystem on a partition and says what was torn, "" if nothing was.
-func mend(path string) (torn string, err error) {
+func mend(ctx context.Context, path string) (torn string, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
 	if err != nil {
 		return "", err
@@ -115,7 +115,7 @@ func mend(path string) (torn string, err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	fsys, err := ext4.Open(f)
 	if err == nil {
-		fsys, err = fsys.Recovered()
+		fsys, err = fsys.Recovered(ctx)
 	}
 	if err != nil {
 		return "", err
@@ -134,7 +134,7 @@ func movedTo(r io.Reader) (bool, error) {
 // holdsRun reports whether a partition has an ext4 filesystem with a run of ours. The partition is read only, with what is
 // in the filesystem's own journal taken into account: as they stand, folders can be torn, and the run's journal be old. An
 // error means that there may be one.
-func holdsRun(path string) (bool, error) {
+func holdsRun(ctx context.Context, path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, nil // what cannot be read holds no run
@@ -147,8 +147,10 @@ func holdsRun(path string) (bool, error) {
 	if err != nil {
 		return false, nil // nor does what is no filesystem
 	}
-	if now, err := fsys.Recovered(); err == nil {
+	if now, err := fsys.Recovered(ctx); err == nil {
 		fsys = now // otherwise it is damaged, and may hold a run all the same
+	} else if ctx.Err() != nil {
+		return false, context.Cause(ctx)
 	}
 	var own io.Reader
 	for _, name := range []string{planConfig, selfPath, journalPath} {

@@ -145,11 +145,11 @@ func TestTornRun(t *testing.T) {
 				data[tt.torn(commit)] ^= 0xff
 			}
 			device, file := loopOf(t, data)
-			if holds, err := holdsRun(device); holds != tt.holds || err != nil {
+			if holds, err := holdsRun(t.Context(), device); holds != tt.holds || err != nil {
 				t.Errorf("holds a run: %t, %v", holds, err)
 			}
 			at := t.TempDir()
-			torn, err := mountRun(device, at)
+			torn, err := mountRun(t.Context(), device, at)
 			if err == nil {
 				defer func() {
 					if err := unix.Unmount(at, 0); err != nil {
@@ -190,7 +190,7 @@ func TestHoldsRunInDoubt(t *testing.T) {
 	} {
 		sbin(t, "", "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", tt.features, "-d", src, path, "4M")
 		sbin(t, tt.change+"\n", "debugfs", "-w", "-f", "-", path)
-		if holds, err := holdsRun(path); holds || !errors.Is(err, tt.err) {
+		if holds, err := holdsRun(t.Context(), path); holds || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %t, %v, want %v", tt.name, holds, err, tt.err)
 		}
 	}

@@ -303,26 +303,13 @@ func (a *agent) perform(ctx context.Context, s steps.Step) (err error) {
 	return err
 }
 
-// readConfig reads bootstrap.cfg as it is now: a change takes effect from the next step on. Lines that are not plain
-// assignments (comments, or what else the shell understands) are the shell's business.
+// readConfig reads bootstrap.cfg as it is now: a change takes effect from the next step on.
 func readConfig() (*steps.Config, error) {
 	data, err := os.ReadFile(configPath)
 	if err != nil {
 		return nil, err
 	}
-	return assignments(data)
-}
-
-// assignments are the lines of a configuration that the strict reader takes.
-func assignments(data []byte) (*steps.Config, error) {
-	var plain []byte
-	for line := range bytes.Lines(data) {
-		line = append(bytes.TrimRight(line, "\r\n"), '\n')
-		if _, err := steps.ParseConfig(configPath, bytes.NewReader(line)); err == nil {
-			plain = append(plain, line...)
-		}
-	}
-	return steps.ParseConfig(configPath, bytes.NewReader(plain))
+	return steps.PlainConfig(configPath, data)
 }
 
 // job is one step being performed.

@@ -37,7 +37,7 @@ var errNoLinux = errors.New("the plan has no step that runs on Linux: is there a
 
 // where decides what this boot does. Steps before `jump: linux` are behind the machine by the fact that the agent runs.
 func where(s situation) (decision, error) {
-	first := firstOnLinux(s.plan)
+	first := steps.FirstOnLinux(s.plan)
 	if first < 0 {
 		return decision{}, errNoLinux
 	}
@@ -55,14 +55,4 @@ func where(s situation) (decision, error) {
 		return decision{placeFinished, len(s.plan)}, nil
 	}
 	return decision{placeEnded, len(s.plan)}, nil // cut short, or stopped, between the last step and the last word
-}
-
-// firstOnLinux is the index of the first step that the agent can meet, -1 if there is none.
-func firstOnLinux(plan []steps.Step) int {
-	for i, s := range plan {
-		if s.Root == "" && (s.Kernel == steps.KernelInitramfs || s.Kernel == steps.KernelDisk) {
-			return i
-		}
-	}
-	return -1
 }

@@ -66,6 +66,7 @@ put $doc/copyright <packaging/copyright
 put $doc/kindling.cdx.json <"$out/kindling.cdx.json"
 put $doc/README.md <README.md
 put $doc/NEWS.md <CHANGELOG.md
+put $doc/SECURITY.md <SECURITY.md
 gzip -9n <<EOF | put $doc/changelog.gz
 kindling ($version) unstable; urgency=medium
 

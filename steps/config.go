@@ -4,6 +4,7 @@
 package steps
 
 import (
+	"bytes"
 	"io"
 	"slices"
 	"strings"
@@ -60,6 +61,19 @@ func ParseConfig(name string, r io.Reader) (*Config, error) {
 	return config, nil
 }
 
+// PlainConfig reads the lines of a bootstrap.cfg that ParseConfig takes. The other lines of a guest's (comments, or what
+// else its shell understands) are the business of that shell.
+func PlainConfig(name string, data []byte) (*Config, error) {
+	var plain []byte
+	for line := range bytes.Lines(data) {
+		line = append(bytes.TrimRight(line, "\r\n"), '\n')
+		if _, err := ParseConfig(name, bytes.NewReader(line)); err == nil {
+			plain = append(plain, line...)
+		}
+	}
+	return ParseConfig(name, bytes.NewReader(plain))
+}
+
 // parseVariable parses one line with its newline.
 func parseVariable(line string) (v Variable, msg string) {
 	line, terminated := strings.CutSuffix(line, "\n")
@@ -82,24 +96,30 @@ func parseVariable(line string) (v Variable, msg string) {
 	return Variable{Name: name, Value: value}, ""
 }
 
-// checkValue says why value is not one plain word for a shell that sources "NAME=value", or "". Variables in it are
-// fine; commands are not, configuration is data.
+// checkValue says why value is not one plain word for a shell that sources "NAME=value", or "". Configuration is data: what
+// is not a literal, $NAME or ${NAME} is refused, in single quotes too, because a shell that evaluates a value once more
+// ($((NAME)), eval, PS4) would run it.
 func checkValue(value string) string {
 	quoted := byte(0)
 	for i := 0; i < len(value); i++ {
 		c := value[i]
 		switch {
-		case c == quoted:
-			quoted = 0
-		case quoted == '\'':
-		case c == '`' || c == '$' && strings.HasPrefix(value[i:], "$("):
+		case c == '`' || strings.HasPrefix(value[i:], "$("):
 			return "runs a command: write the result instead"
+		case c == '$':
+			n := variableLength(value[i:])
+			if n == 0 {
+				return "has a \"$\" that is neither $NAME nor ${NAME}: write the result instead"
+			}
+			i += n - 1
 		case c == '\\':
 			return "has a backslash: remove it"
-		case quoted == '"':
+		case c == quoted:
+			quoted = 0
+		case quoted != 0:
 		case c == '"' || c == '\'':
 			quoted = c
-		case strings.IndexByte(" \t;&|<>()", c) >= 0:
+		case strings.IndexByte(" \t;&|<>()*?[{~", c) >= 0:
 			return "has an unquoted " + quote(string(c)) + ": put the value in double quotes"
 		}
 	}
@@ -107,6 +127,25 @@ func checkValue(value string) string {
 		return "has a quote that is not closed: close it"
 	}
 	return ""
+}
+
+// variableLength is the length of the $NAME or ${NAME} that text begins with, or 0.
+func variableLength(text string) int {
+	if rest, braced := strings.CutPrefix(text, "${"); braced {
+		name, _, closed := strings.Cut(rest, "}")
+		if !closed || !isVariableName(name) {
+			return 0
+		}
+		return len("${}") + len(name)
+	}
+	n := 1
+	for n < len(text) && isVariableName(text[1:n+1]) {
+		n++
+	}
+	if n == 1 {
+		return 0
+	}
+	return n
 }
 
 // Get is the value of name as a shell sees it that sources the file: the last one, without the quotes around all of

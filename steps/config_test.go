@@ -4,6 +4,8 @@
 package steps_test
 
 import (
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -90,6 +92,35 @@ func TestParseConfigErrors(t *testing.T) {
 		{"command", "B=$(reboot)\n", "runs a command"},
 		{"command in quotes", "B=\"$(reboot)\"\n", "runs a command"},
 		{"old command", "B=\"`reboot`\"\n", "runs a command"},
+		{"transformation", "B=${X@P}\n", "neither $NAME nor ${NAME}"},
+		{"transformation in quotes", "B=\"${X@P}\"\n", "neither $NAME nor ${NAME}"},
+		{"old arithmetic", "B=$[A]\n", "neither $NAME nor ${NAME}"},
+		{"old arithmetic with a command", "B=\"$[a[$(reboot)]]\"\n", "neither $NAME nor ${NAME}"},
+		{"arithmetic", "B=$((1))\n", "runs a command"},
+		{"subscript", "B=${X[$(reboot)]}\n", "neither $NAME nor ${NAME}"},
+		{"default", "B=${X:-$(reboot)}\n", "neither $NAME nor ${NAME}"},
+		{"assignment", "B=${X:=y}\n", "neither $NAME nor ${NAME}"},
+		{"indirection", "B=${!X}\n", "neither $NAME nor ${NAME}"},
+		{"length", "B=${#X}\n", "neither $NAME nor ${NAME}"},
+		{"command of bash 5.3", "B=\"${ reboot; }\"\n", "neither $NAME nor ${NAME}"},
+		{"open brace", "B=\"${X\"\n", "neither $NAME nor ${NAME}"},
+		{"empty name", "B=${}\n", "neither $NAME nor ${NAME}"},
+		{"ANSI quotes", "B=$'x'\n", "neither $NAME nor ${NAME}"},
+		{"translation", "B=$\"x\"\n", "neither $NAME nor ${NAME}"},
+		{"parameter", "B=$1\n", "neither $NAME nor ${NAME}"},
+		{"process number", "B=\"$$\"\n", "neither $NAME nor ${NAME}"},
+		{"lone dollar", "B=5$\n", "neither $NAME nor ${NAME}"},
+		{"command for a second evaluation", "B='a[$(reboot)]'\n", "runs a command"},
+		{"old command for a second evaluation", "B='`reboot`'\n", "runs a command"},
+		{"transformation for a second evaluation", "B='${X@P}'\n", "neither $NAME nor ${NAME}"},
+		{"home", "B=~root\n", "has an unquoted \"~\""},
+		{"home in the middle", "B=/x:~\n", "has an unquoted \"~\""},
+		{"any name", "B=/*\n", "has an unquoted \"*\""},
+		{"any letter", "B=/?\n", "has an unquoted \"?\""},
+		{"one of some letters", "B=[ab]\n", "has an unquoted \"[\""},
+		{"braces", "B={a,b}\n", "has an unquoted \"{\""},
+		{"array", "B=(a)\n", "has an unquoted \"(\""},
+		{"process", "B=<(reboot)\n", "has an unquoted \"<\""},
 		{"backslash", "B=\\\n", "has a backslash"},
 		{"open quote", "B=\"1\n", "quote that is not closed"},
 		{"open single quote", "B='1\n", "quote that is not closed"},
@@ -126,4 +157,44 @@ func TestDefine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A literal and a variable are what a value may have.
+func TestParseConfigAccepts(t *testing.T) {
+	for _, value := range []string{
+		"", "sda1", "$A", "${A}", "\"$A/${B_1}x\"", "$A$B", "\"http://m/~user?a=b*[c]{d,e}\"", "'~ * ? [a] {b}'", "'$A'", "a=b#c", "_",
+	} {
+		c := parseConfig(t, "A=1\nB="+value+"\n")
+		if c.First("B") != value {
+			t.Errorf("%q is read as %q", value, c.First("B"))
+		}
+	}
+}
+
+// What is accepted runs nothing and expands to nothing but variables in a real shell, not even when it is evaluated again.
+func FuzzConfigValue(f *testing.F) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		f.Skip("no bash")
+	}
+	for _, value := range []string{"x", "$A", "\"${A} b\"", "'a'b", "${A@P}", "$[A]", "'a[$(echo x)]'"} {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		c, err := steps.ParseConfig("c", strings.NewReader("B="+value+"\n"))
+		if err != nil {
+			return
+		}
+		plain := strings.NewReplacer("\"", "", "'", "").Replace(c.First("B"))
+		want := os.Expand(plain, func(string) string { return "" })
+		if strings.Contains(value, "'") && strings.ContainsAny(value, "$\"") {
+			return // what is a variable, and which quotes are literals, depends on the others
+		}
+		cmd := exec.CommandContext(t.Context(), bash, "--norc", "-c", "B="+value+"\nprintf %s \"$B\"")
+		cmd.Env, cmd.Dir = []string{"PATH=/nonexistent", "LC_ALL=C"}, t.TempDir()
+		out, err := cmd.CombinedOutput()
+		if err != nil || string(out) != want {
+			t.Errorf("%q is %q in bash, %v, want %q", value, out, err, want)
+		}
+	})
 }

@@ -37,6 +37,10 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		again, err := steps.ParseManifest("m", bytes.NewReader(m.Bytes()))
+		if err != nil || !bytes.Equal(again.Bytes(), m.Bytes()) {
+			t.Errorf("%v; written and read again:\n%s\nwant\n%s", err, again.Bytes(), m.Bytes())
+		}
 		ids := map[string]bool{}
 		for _, s := range plan.Steps {
 			ids[s.ID()] = true
@@ -103,7 +107,7 @@ func FuzzPredicate(f *testing.F) {
 
 // FuzzConfig checks that what parses is written as it was.
 func FuzzConfig(f *testing.F) {
-	for _, text := range []string{"", "A=1\n", "A=\nB=\"x y\"\nB='$(z)'\nC=a=b\n"} {
+	for _, text := range []string{"", "A=1\n", "A=\nB=\"x y\"\nB='z'\nC=a=b\n"} {
 		parseConfig(f, text)
 		f.Add([]byte(text))
 	}

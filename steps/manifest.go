@@ -46,6 +46,30 @@ func (d Directive) arg() string {
 // String is the directive without its predicate, as in "build: bash-2.05b".
 func (d Directive) String() string { return string(d.Kind) + ": " + d.arg() }
 
+// line is the directive as a line of a manifest, with its predicate and without the newline.
+func (d Directive) line() string {
+	text := d.String()
+	if d.Kind == KindDefine {
+		text += " = " + d.Constant
+		if d.Logic != nil {
+			text += d.Logic.String()
+		}
+	}
+	if d.Predicate != nil {
+		text += " " + d.Predicate.String()
+	}
+	return text
+}
+
+// Bytes is a manifest with the same directives, one on each line, without comments: ParseManifest reads it.
+func (m Manifest) Bytes() []byte {
+	var out []byte
+	for _, d := range m.Directives {
+		out = append(append(out, d.line()...), '\n')
+	}
+	return out
+}
+
 // ParseManifest reads a manifest in the language of seed/script-generator.c:
 //
 //	directive = ("build:" | "improve:" | "jump:") name [predicate]

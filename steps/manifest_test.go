@@ -45,6 +45,11 @@ func TestParseManifest(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
+	const lines = "build: a-1 ( A == B && C != D || True )\nimprove: deep/b\njump: linux\n" +
+		"uninstall: x /usr/bin/y ( A == B )\ndefine: N = v ( A == B )\ndefine: N = ( word )\n"
+	if diff := cmp.Diff(lines, string(got.Bytes())); diff != "" {
+		t.Errorf("as bytes (-want +got):\n%s", diff)
+	}
 }
 
 func TestParseManifestWarnings(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -135,6 +136,17 @@ func NewPlanOf(manifest Manifest, tree fs.FS, root string, cfg *Config) (*Plan, 
 	}
 	p.evaluate()
 	return p, nil
+}
+
+// Manifest is what the plan was evaluated from.
+func (p *Plan) Manifest() Manifest { return p.manifest }
+
+// FirstOnLinux is the index of the first step in the order of a run that the agent can meet: the first of the main root
+// with a Linux that the bootstrap has built. It is -1 if there is none.
+func FirstOnLinux(order []Step) int {
+	return slices.IndexFunc(order, func(s Step) bool {
+		return s.Root == "" && (s.Kernel == KernelInitramfs || s.Kernel == KernelDisk)
+	})
 }
 
 // checkRoot admits one plain folder name, because it becomes "/root" in scripts.

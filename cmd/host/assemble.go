@@ -53,18 +53,19 @@ func (c *assembleCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	defer assembly.Close()
 	for _, w := range append(assembly.Warnings, tight(assembly.Budget)...) {
-		fmt.Fprintf(s.err, "kindling: warning: %s\n", w)
+		s.notef("kindling: warning: %s\n", w)
 	}
 	result, err := assembly.Write(ctx, c.out(), assembleProgress(s))
 	if err != nil {
 		return assembleError(ctx, err)
 	}
 	for _, image := range result.Images {
-		fmt.Fprintf(s.out, "%-10s %14d  %s\n", image.Name, image.Size, image.Path)
+		fmt.Fprintf(s.text(), "%-10s %14d  %s\n", image.Name, image.Size, image.Path)
 	}
 	for _, line := range assembly.Instructions(result.Dir) {
-		fmt.Fprintln(s.out, line)
+		fmt.Fprintln(s.text(), line)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kindling/host/control"
 	"kindling/host/progress"
 	"kindling/host/report"
 	"kindling/host/rundir"
@@ -52,7 +53,8 @@ func (c *attachCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return usageError("%s", err)
 	}
-	v := &viewer{dir: dir, events: watch.NewTail(dir.Events(), event.MaxLine+1)}
+	defer dir.Close()
+	v := &viewer{dir: dir, events: watch.NewTail(func() (*os.File, error) { return dir.Open(rundir.Events) }, event.MaxLine+1)}
 	defer v.events.Close()
 	v.display = progress.For(s.out, c.JSON, os.Getenv("TERM"), v.remaining)
 	err = v.follow(ctx)
@@ -68,7 +70,7 @@ func (c *attachCmd) Run(ctx context.Context, s streams) error {
 
 // ended is the result of a run that is over.
 func ended(dir *rundir.Dir, s streams) error {
-	r, err := report.Read(dir.Report())
+	r, err := readReport(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the process that drove %s has ended without a report: it was killed, or the machine went down", dir.Path())
 	}
@@ -76,18 +78,30 @@ func ended(dir *rundir.Dir, s streams) error {
 		return err
 	}
 	if r.ExitStatus == statusOK {
-		_, err := fmt.Fprintf(s.err, "%s\nreport: %s\n", event.Clean(r.Line), dir.Report())
+		_, err := fmt.Fprintf(s.notes(), "%s\nreport: %s\n", r.Line, dir.At(rundir.Report))
 		return err
 	}
-	return &exitError{r.ExitStatus, r.Line + "; report: " + dir.Report()}
+	return &exitError{r.ExitStatus, r.Line + "; report: " + dir.At(rundir.Report)}
 }
 
-// viewer shows a run from the files in its folder.
+// readReport reads a run's report.
+func readReport(dir *rundir.Dir) (report.Report, error) {
+	data, err := dir.Read(rundir.Report, report.MaxSize)
+	if err != nil {
+		return report.Report{}, err
+	}
+	r, err := report.Decode(data)
+	if err != nil {
+		return r, fmt.Errorf("read report %s: %w", dir.At(rundir.Report), err)
+	}
+	return r, nil
+}
+
+// viewer shows a run that another process drives.
 type viewer struct {
 	dir     *rundir.Dir
 	events  *watch.Tail
 	display progress.Display
-	seen    time.Time // when view.json was written that was read last
 	left    atomic.Pointer[time.Duration]
 }
 
@@ -101,68 +115,55 @@ func (v *viewer) remaining(watch.View) (time.Duration, bool) {
 
 // follow shows the run until it is over or ctx ends.
 func (v *viewer) follow(ctx context.Context) error {
-	ticker := time.NewTicker(attachPoll)
-	defer ticker.Stop()
 	for {
 		busy, err := v.dir.Busy()
 		if err != nil {
 			return err
 		}
-		if err := v.look(); err != nil || !busy {
+		err = control.Attach(ctx, v.dir.Path(), rundir.Control, func(document []byte) error { return v.show(ctx, document) })
+		if errors.Is(err, control.ErrNoRun) && busy { // its media are being made
+			err = nil
+		}
+		if errors.Is(err, control.ErrNoRun) || ctx.Err() != nil || err == nil && !busy {
+			return v.showEvents(ctx)
+		}
+		if err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-time.After(attachPoll):
 		}
 	}
 }
 
-// look shows what is new.
-func (v *viewer) look() error {
-	for {
+// show shows what is new.
+func (v *viewer) show(ctx context.Context, document []byte) error {
+	if err := v.showEvents(ctx); err != nil {
+		return err
+	}
+	s, err := progress.DecodeSnapshot(document)
+	if err != nil {
+		return err
+	}
+	v.left.Store(s.Left)
+	v.display.Update(s.View)
+	return nil
+}
+
+func (v *viewer) showEvents(ctx context.Context) error {
+	for ctx.Err() == nil {
 		n, err := v.events.Poll(func(line []byte, cut bool) {
 			if e, err := event.Decode(line); err == nil && !cut {
 				v.display.Event(e)
 			}
 		})
-		if err != nil {
+		if err != nil || n == 0 {
 			return err
 		}
-		if n == 0 {
-			break
-		}
 	}
-	info, err := os.Stat(v.dir.View())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.ModTime().Equal(v.seen) {
-		return nil // its media are being made, or nothing has happened
-	}
-	if err != nil {
-		return err
-	}
-	s, err := progress.ReadSnapshot(v.dir.View())
-	if err != nil {
-		return err
-	}
-	v.seen = info.ModTime()
-	v.left.Store(s.Left)
-	v.display.Update(cleanView(s.View))
 	return nil
-}
-
-// cleanView is a view from a file, which anybody may have written.
-func cleanView(v watch.View) watch.View {
-	for _, text := range []*string{&v.Phase, &v.Step, &v.StepName, &v.Import.Name, &v.Waiting} {
-		*text = event.Clean(*text)
-	}
-	for i := range v.LogTail {
-		v.LogTail[i] = event.Clean(v.LogTail[i])
-	}
-	for i := range v.Marks {
-		v.Marks[i].Name, v.Marks[i].Text = event.Clean(v.Marks[i].Name), event.Clean(v.Marks[i].Text)
-	}
-	return v
 }
 
 // stopCmd is "kindling stop".
@@ -181,33 +182,18 @@ func (c *stopCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return usageError("%s", err)
 	}
-	busy, err := dir.Busy()
-	if err != nil {
-		return err
-	}
-	if !busy {
-		return usageError("%s: no process drives it: it is over", dir.Path())
-	}
-	pid, err := dir.PID()
-	if err != nil {
-		return err
-	}
-	if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
-		return fmt.Errorf("stop %s (process %d): %w", dir.Path(), pid, err)
-	}
+	defer dir.Close()
 	ctx, cancel := context.WithTimeout(ctx, stopPatience)
 	defer cancel()
-	for {
-		if busy, err := dir.Busy(); err != nil || !busy {
-			_, _ = fmt.Fprintf(s.err, "stopped; report: %s\n", dir.Report())
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("stop %s: process %d has not ended: %w", dir.Path(), pid, context.Cause(ctx))
-		case <-time.After(attachPoll):
-		}
+	err = control.Stop(ctx, dir.Path(), rundir.Control)
+	if errors.Is(err, control.ErrNoRun) {
+		return usageError("%s: no machine of it is running: it is over, or has not begun", dir.Path())
 	}
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", dir.Path(), err)
+	}
+	s.notef("stopped; report: %s\n", dir.At(rundir.Report))
+	return nil
 }
 
 // detach starts the same command in a session of its own and waits until its machine runs. What it has to say before
@@ -242,8 +228,8 @@ func (c *runCmd) detach(ctx context.Context, s streams) error {
 	folder, err := bufio.NewReader(ready).ReadString('\n')
 	if err == nil {
 		folder = strings.TrimSuffix(folder, "\n")
-		_, err = fmt.Fprintf(s.out, "%s\n", folder)
-		_, _ = fmt.Fprintf(s.err, "it goes on in the background: kindling attach %s\n", folder)
+		_, err = fmt.Fprintf(s.text(), "%s\n", folder)
+		s.notef("it goes on in the background: kindling attach %s\n", folder)
 		return errors.Join(err, child.Process.Release())
 	}
 	// It has ended before its machine ran, and has said why.
@@ -258,7 +244,7 @@ func (r *run) goOnAlone() error {
 	if r.cmd.ReadyFD == 0 {
 		return nil
 	}
-	log, err := os.Create(r.dir.OwnLog())
+	log, err := r.dir.Append(rundir.OwnLog)
 	if err != nil {
 		return err
 	}

@@ -5,11 +5,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,18 +17,19 @@ import (
 	"time"
 
 	"kindling/host/checkpoint"
-	"kindling/host/mirror"
+	"kindling/host/machine"
 	"kindling/host/qemu"
 	"kindling/host/qmp"
 	"kindling/host/rundir"
 	"kindling/host/watch"
+	"kindling/internal/event"
 )
-
-// checkpointsDir is the folder of a run's checkpoints, in that of its disks: they go together.
-const checkpointsDir = "checkpoints"
 
 // restorePatience bounds the reading of a checkpoint's memory: 4 GiB take half a minute on a slow disk.
 const restorePatience = 10 * time.Minute
+
+// keepPatience bounds the making of a checkpoint: the silence of its machine means nothing meanwhile.
+const keepPatience = 10 * time.Minute
 
 // moment is where a checkpoint is made: at the beginning of a phase.
 type moment struct{ name, phase string }
@@ -60,15 +60,15 @@ func (c *checkpointsCmd) Run(out io.Writer) error {
 	if err != nil {
 		return usageError("%s", err)
 	}
-	at := filepath.Join(dir.Disks(), checkpointsDir)
+	defer dir.Close()
 	if c.Remove != "" {
-		err := checkpoint.Remove(at, c.Remove)
+		err := checkpoint.Remove(dir, c.Remove)
 		if errors.Is(err, checkpoint.ErrNone) {
 			return usageError("%s", err)
 		}
 		return err
 	}
-	list, err := checkpoint.List(at)
+	list, err := checkpoint.List(dir)
 	if err != nil {
 		return usageError("%s", err)
 	}
@@ -82,7 +82,7 @@ func (c *checkpointsCmd) Run(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NAME\tPHASE\tINTO THE RUN\tMADE\tMEMORY")
 	for _, c := range list {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.1f MiB\n", c.Name, c.Phase, time.Duration(c.Elapsed*1e6).Round(time.Second),
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.1f MiB\n", c.Name, event.Clean(c.Phase), time.Duration(c.Elapsed*1e6).Round(time.Second),
 			c.Made.Format(time.DateTime), float64(c.Memory)/(1<<20))
 	}
 	return table.Flush()
@@ -100,9 +100,7 @@ func printCheckpointsJSON(out io.Writer, list []*checkpoint.Checkpoint) error {
 	for _, c := range list {
 		rows = append(rows, row{c.Name, c.Phase, c.Made, c.Elapsed, c.Memory})
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(rows)
+	return writeJSON(out, rows)
 }
 
 // keeps reports whether this run makes checkpoints.
@@ -116,40 +114,23 @@ func (r *run) keeps() bool {
 	return r.from != nil || r.cmd.Tree != "" && r.cmd.Boot.Kernel == ""
 }
 
-// makeSockets makes a folder with a short path: a run folder's may be too long for a unix socket.
-func (r *run) makeSockets() (err error) {
-	if r.sockets == "" {
-		r.sockets, err = os.MkdirTemp("", "kindling-")
-	}
-	return err
-}
-
-func (r *run) removeSockets() {
-	if r.sockets == "" {
-		return
-	}
-	if err := os.RemoveAll(r.sockets); err != nil {
-		r.say(err.Error())
-	}
-}
-
 // keeper makes checkpoints while a run goes on. It is a watch.Sink between the supervisor and the display.
 type keeper struct {
 	watch.Sink
-	taker  *checkpoint.Taker
-	moved  func(qemu.Options) error // called when the machine has gone on on other disk images
-	socket string
-	wanted chan moment
-	notes  chan string
-	held   atomic.Bool
-	seen   int // marks looked at
-	order  []moment
+	taker   *checkpoint.Taker
+	control *net.UnixConn
+	vm      *qmp.Client // once there is a connection
+	wanted  chan moment
+	notes   chan string
+	held    atomic.Bool
+	seen    int // marks looked at
+	order   []moment
 }
 
 // keepCheckpoints sets a keeper between supervisor and display, if this run has one. Call what it returns when the
 // machine has ended.
-func (r *run) keepCheckpoints(ctx context.Context, m machine, supervised *watch.Run) (stop func()) {
-	if m.qemu == nil || m.qemu.QMPSocket == "" {
+func (r *run) keepCheckpoints(ctx context.Context, g guest, s *started, supervised *watch.Run) (stop func()) {
+	if s.qemu == nil || s.qemu.Control == nil {
 		return func() {}
 	}
 	order := moments()
@@ -158,13 +139,9 @@ func (r *run) keepCheckpoints(ctx context.Context, m machine, supervised *watch.
 		order = order[at+1:]
 	}
 	k := &keeper{
-		Sink: supervised.Sink, moved: r.remember, order: order, socket: m.qemu.QMPSocket,
-		wanted: make(chan moment, len(order)), notes: make(chan string, 2*len(order)),
-		taker: &checkpoint.Taker{Dir: filepath.Join(r.dir.Disks(), checkpointsDir), Machine: *m.qemu, Started: supervised.Started,
-			Sockets: r.sockets},
-	}
-	for _, s := range r.mirrors {
-		k.taker.Mirrors = append(k.taker.Mirrors, checkpoint.Mirror{Dir: s.dir, Port: s.Port()})
+		Sink: supervised.Sink, order: order, control: s.qemu.Control,
+		vm: r.vm, wanted: make(chan moment, len(order)), notes: make(chan string, 2*len(order)),
+		taker: &checkpoint.Taker{Run: r.dir, Machine: *g.machine, Started: supervised.Started, Settle: settle(supervised.Flush), Moved: r.remember},
 	}
 	supervised.Sink, supervised.Held, supervised.Notes = k, k.held.Load, k.notes
 	ctx, cancel := context.WithCancel(ctx)
@@ -182,6 +159,24 @@ func (r *run) keepCheckpoints(ctx context.Context, m machine, supervised *watch.
 		k.work(ctx)
 	}()
 	return func() { cancel(); <-done }
+}
+
+// settle waits until the supervisor has written everything that has come from a machine that stands still.
+func settle(flush chan chan<- struct{}) func(context.Context) error {
+	return func(ctx context.Context) error {
+		written := make(chan struct{})
+		select {
+		case flush <- written:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case <-written:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Update implements watch.Sink: it looks for a jump among the marks.
@@ -217,74 +212,86 @@ func (k *keeper) work(ctx context.Context) {
 // keep makes one, and says in a line how that went: a run goes on without, too.
 func (k *keeper) keep(ctx context.Context, m moment) string {
 	began := time.Now()
-	vm, err := qmp.Dial(ctx, k.socket)
-	if err != nil {
-		return fmt.Sprintf("checkpoint %s: %v", m.name, err)
+	ctx, cancel := context.WithTimeoutCause(ctx, keepPatience, fmt.Errorf("QEMU has not made it within %s", keepPatience))
+	defer cancel()
+	if k.vm == nil {
+		vm, err := qmp.New(ctx, k.control)
+		if err != nil {
+			return fmt.Sprintf("checkpoint %s: %v", m.name, err)
+		}
+		k.vm = vm
 	}
-	defer vm.Close()
-	c, err := k.taker.Take(ctx, vm, m.name, m.phase)
-	if err = errors.Join(err, k.moved(k.taker.Machine)); err != nil { // disks may have been frozen also without a checkpoint
+	c, err := k.taker.Take(ctx, k.vm, m.name, m.phase)
+	if err != nil {
 		return strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return fmt.Sprintf("checkpoint %s: kept in %.1f s, memory %.1f MiB packed", m.name, time.Since(began).Seconds(), float64(c.Memory)/(1<<20))
 }
 
 // prepareFrom is a machine that goes on from a checkpoint: new disks over the kept ones, the logs as they were by then.
-func (r *run) prepareFrom(ctx context.Context) (machine, error) {
+func (r *run) prepareFrom(ctx context.Context) (guest, error) {
 	source, err := rundir.Open(string(r.cmd.Source))
 	if err != nil {
-		return machine{}, usageError("--from: %s", err)
+		return guest{}, usageError("--from: %s", err)
 	}
-	c, err := checkpoint.Open(filepath.Join(source.Disks(), checkpointsDir), r.cmd.From)
+	c, err := checkpoint.Open(source, r.cmd.From)
 	if err != nil {
-		return machine{}, usageError("--from: %s; 'kindling checkpoints' lists what there is", err)
+		return guest{}, usageError("--from: %s; 'kindling checkpoints' lists what there is", err)
 	}
 	r.from, r.source = c, source
-	for _, m := range c.Mirrors {
-		if err := r.serveAgain(ctx, m); err != nil {
-			return machine{}, err
+	if err := r.serveRecorded(ctx, c.Machine); err != nil {
+		return guest{}, err
+	}
+	if err := r.checkFiles(source, c.Machine); err != nil {
+		return guest{}, err
+	}
+	o, err := c.Restored(ctx, r.dir.At(rundir.Disks), r.cmd.Boot.QemuCmd)
+	if err != nil {
+		return guest{}, usageError("%s", err)
+	}
+	if machine.NeedsDemoKernel(o) {
+		if o.Kernel, _, err = demoKernel(ctx, r.cmd.Cache, c.Machine.KernelArch); err != nil {
+			return guest{}, err
 		}
 	}
-	err = errors.Join(copyStart(r.dir.ConsoleLog(), source.ConsoleLog(), c.Console),
-		copyStart(r.dir.Events(), source.Events(), c.Events), r.makeSockets())
+	err = errors.Join(copyStart(r.dir, source, rundir.ConsoleLog, c.Console), copyStart(r.dir, source, rundir.Events, c.Events), r.recordSource())
 	if err != nil {
-		return machine{}, fmt.Errorf("--from: %w", err)
+		return guest{}, fmt.Errorf("--from: %w", err)
 	}
-	memory := filepath.Join(r.sockets, "incoming")
-	o, err := c.Restored(ctx, r.dir.Disks(), memory)
+	m := c.Machine
+	m.Disks = nil
+	for _, d := range o.Drives {
+		m.Disks = append(m.Disks, r.disk(d.Chain, d.Snapshot))
+	}
+	m.Mirrors = nil
+	for _, s := range r.mirrors {
+		m.Mirrors = append(m.Mirrors, machine.Below(r.dir.Path(), s.dir))
+	}
+	r.bootedWith(&m, o)
+	g, err := r.virtualWith(ctx, m, o)
 	if err != nil {
-		return machine{}, usageError("%s", err)
+		return g, err
 	}
-	o.QMPSocket = filepath.Join(r.sockets, "qmp")
-	m, err := r.virtual(ctx, o)
-	if err != nil {
-		return m, err
-	}
-	m.start = func(ctx context.Context, log *os.File) (watch.Process, error) {
-		return r.startFrom(ctx, *m.qemu, log, c, memory)
-	}
-	m.watch = watch.DefaultOptions(o.Accel == qemu.AccelTCG)
+	g.start = func(ctx context.Context) (*started, error) { return r.startFrom(ctx, o, c) }
+	g.watch = watch.DefaultOptions(o.Accel == qemu.AccelTCG)
 	if c.Name == "fiwix" {
-		m.watch = watch.TreeOptions(watch.TreeFacts{TCG: o.Accel == qemu.AccelTCG})
+		g.watch = watch.TreeOptions(watch.TreeFacts{TCG: o.Accel == qemu.AccelTCG})
 	}
 	r.say(fmt.Sprintf("going on from %s of %s, %s into that run", c.Name, source.Path(), time.Duration(c.Elapsed*1e6).Round(time.Second)))
-	return m, nil
+	return g, nil
 }
 
-// serveAgain starts a mirror at the port by which the guest knows it.
-func (r *run) serveAgain(ctx context.Context, m checkpoint.Mirror) error {
-	addr := fmt.Sprintf("127.0.0.1:%d", m.Port)
-	s, err := mirror.Serve(ctx, mirror.Options{Dir: m.Dir, Addr: addr})
-	if err != nil {
-		return usageError("--from: the guest knows a mirror at %s: %s", addr, err)
+// bootedWith records what a machine boots, as a path from its run folder; the embedded default's kernel is not recorded.
+func (r *run) bootedWith(m *machine.Machine, o qemu.Options) {
+	m.Kernel, m.Initrd, m.Append = machine.Below(r.dir.Path(), o.Kernel), machine.Below(r.dir.Path(), o.Initrd), o.Append
+	if m.Demo && filepath.IsAbs(m.Kernel) {
+		m.Kernel = ""
 	}
-	r.mirrors = append(r.mirrors, served{s, m.Dir})
-	return nil
 }
 
 // startFrom starts QEMU and gives it its memory.
-func (r *run) startFrom(ctx context.Context, o qemu.Options, log *os.File, c *checkpoint.Checkpoint, memory string) (watch.Process, error) {
-	p, err := r.startQEMU(ctx, o, log)
+func (r *run) startFrom(ctx context.Context, o qemu.Options, c *checkpoint.Checkpoint) (*started, error) {
+	s, err := r.startQEMU(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -294,35 +301,40 @@ func (r *run) startFrom(ctx context.Context, o qemu.Options, log *os.File, c *ch
 	defer close(stop)
 	go func() { // without QEMU there is nothing to wait for
 		select {
-		case <-p.Done():
+		case <-s.Done():
 			cancel()
 		case <-stop:
 		}
 	}()
-	vm, err := qmp.Dial(ctx, o.QMPSocket)
-	if err == nil {
-		err = errors.Join(c.Resume(ctx, vm, memory), vm.Close())
+	if r.vm, err = qmp.New(ctx, s.qemu.Control); err == nil {
+		err = c.Resume(ctx, r.vm, s.qemu.Incoming)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w (QEMU's own words are in %s)", err, log.Name()), p.Stop(context.WithoutCancel(ctx)))
+		said := make([]byte, 4096)
+		stopped := s.Stop(context.WithoutCancel(ctx))
+		n, _ := s.qemu.Output.Read(said)
+		if n > 0 {
+			err = fmt.Errorf("%w: QEMU: %s", err, event.Clean(string(said[:n])))
+		}
+		return nil, errors.Join(err, stopped, s.close())
 	}
-	return p, nil
+	return s, nil
 }
 
-// copyStart makes dst the first n bytes of src.
-func copyStart(dst, src string, n int64) (err error) {
-	in, err := os.Open(src)
+// copyStart makes a log of dst the first n bytes of that of src.
+func copyStart(dst, src *rundir.Dir, name string, n int64) (err error) {
+	in, err := src.Open(name)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.Create(dst)
+	out, err := dst.Append(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	if _, err := io.CopyN(out, in, n); err != nil {
-		return fmt.Errorf("%s: shorter than at the checkpoint: %w", src, err)
+		return fmt.Errorf("%s: shorter than at the checkpoint: %w", src.At(name), err)
 	}
 	return nil
 }

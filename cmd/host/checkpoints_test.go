@@ -4,13 +4,12 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/rundir"
 	"kindling/host/watch"
 	"kindling/internal/event"
 )
@@ -45,18 +44,17 @@ func TestKeeperSeesJumps(t *testing.T) {
 }
 
 func TestCopyStart(t *testing.T) {
-	dir := t.TempDir()
-	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
-	if err := os.WriteFile(src, []byte("0123456789"), 0o600); err != nil {
+	src, dst := runFolder(t), runFolder(t)
+	if err := src.Write(rundir.Events, []byte("0123456789")); err != nil {
 		t.Fatal(err)
 	}
-	if err := copyStart(dst, src, 4); err != nil {
+	if err := copyStart(dst, src, rundir.Events, 4); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(dst); err != nil || string(got) != "0123" {
+	if got, err := dst.Read(rundir.Events, 100); err != nil || string(got) != "0123" {
 		t.Errorf("copied %q, %v", got, err)
 	}
-	if err := copyStart(dst, src, 11); err == nil || !strings.Contains(err.Error(), "shorter than at the checkpoint") {
+	if err := copyStart(dst, src, rundir.Events, 11); err == nil || !strings.Contains(err.Error(), "shorter than at the checkpoint") {
 		t.Errorf("a log that was cut: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ func (c *completionCmd) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(script)
+	_, err = rawWriter(out).Write(script)
 	return err
 }
 

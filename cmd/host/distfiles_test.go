@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -294,8 +295,14 @@ func TestPayloadSources(t *testing.T) {
 	for _, name := range []string{"z", "folder/b b", "folder/a", "sub/folder/x", "dup/a", "sums/" + payload.SumsName} {
 		writeTestFile(t, filepath.Join(dir, name), "data of "+name)
 	}
+	err := errors.Join(os.Mkdir(filepath.Join(dir, "pipes"), 0o755), syscall.Mkfifo(filepath.Join(dir, "pipes/pipe"), 0o600),
+		os.Mkdir(filepath.Join(dir, "links"), 0o755), os.Symlink("../z", filepath.Join(dir, "links/out")),
+		os.Symlink("z", filepath.Join(dir, "link")))
+	if err != nil {
+		t.Fatal(err)
+	}
 	image := filepath.Join(dir, "image")
-	status, stdout, stderr := runMain(t, "payload", "create", image, filepath.Join(dir, "z"), filepath.Join(dir, "folder"))
+	status, stdout, stderr := runMain(t, "payload", "create", image, filepath.Join(dir, "link"), filepath.Join(dir, "folder"))
 	if status != statusOK || !strings.Contains(stdout, "PAYLOAD_EARLY_COUNT=0\n") {
 		t.Fatalf("status %d\n%s%s", status, stdout, stderr)
 	}
@@ -312,18 +319,21 @@ func TestPayloadSources(t *testing.T) {
 	for _, f := range files {
 		names = append(names, f.Name)
 	}
-	if diff := cmp.Diff([]string{"z", "a", "b b"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"link", "a", "b b"}, names); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
 	}
 	for _, tt := range []struct {
 		want string
 		args []string
 	}{
-		{"a payload has no folders", []string{image, filepath.Join(dir, "sub")}},
+		{"a payload has regular files only", []string{image, filepath.Join(dir, "sub")}},
+		{"a payload has regular files only", []string{image, filepath.Join(dir, "pipes")}},
+		{"path escapes", []string{image, filepath.Join(dir, "links")}},
+		{"not a regular file", []string{image, filepath.Join(dir, "pipes", "pipe")}},
 		{"duplicate file name", []string{image, filepath.Join(dir, "folder"), filepath.Join(dir, "dup")}},
 		{"it is written by itself", []string{image, filepath.Join(dir, "sums")}},
 		{"no such file", []string{image, filepath.Join(dir, "none")}},
-		{"is no regular file and no folder", []string{image, "/dev/null"}},
+		{"not a regular file", []string{image, "/dev/null"}},
 		{"is no regular file", []string{dir, filepath.Join(dir, "z")}},
 		{"is no regular file", []string{"/dev/null", filepath.Join(dir, "z")}},
 		{"nothing to put into the image", []string{image}},

@@ -34,7 +34,7 @@ type exitStatus struct {
 // exitStatuses are all there are, in order.
 func exitStatuses() []exitStatus {
 	return []exitStatus{
-		{statusOK, "success: the guest's final event said so"},
+		{statusOK, "success: the guest's final event said so, and nothing that the host checked contradicts it"},
 		{statusInternal, "Kindling itself failed, or the run folder's disk is full"},
 		{statusUsage, "usage, or input that cannot be used"},
 		{statusNotReady, "doctor: this host lacks something that the embedded default needs"},
@@ -45,6 +45,7 @@ func exitStatuses() []exitStatus {
 		{report.ResultPanic.ExitStatus(), "the guest's kernel panicked"},
 		{report.ResultHang.ExitStatus(), "hang: no sign of life for longer than the phase may take"},
 		{report.ResultQEMU.ExitStatus(), "QEMU ended without a final event"},
+		{report.ResultInconsistent.ExitStatus(), "inconsistent: the guest reported success, but its steps or its journal do not agree"},
 		{report.ResultInterrupted.ExitStatus(), "interrupted"},
 		{statusPipe, "nobody reads standard output any more"},
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/google/renameio/v2"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/options"
 	"kindling/host/packages"
-	"kindling/host/resume"
 	"kindling/host/rundir"
 	"kindling/host/tree"
 	"kindling/steps"
@@ -29,12 +29,14 @@ import (
 // exportCmd is "kindling export": it takes the packages out of an image, without root, and says whether they are those
 // of the tree's list.
 type exportCmd struct {
-	Image     pathName `arg:"" help:"The guest's disk, as an image, or the folder of a chroot." optional:""`
-	Folder    pathName `help:"A run, in place of an image: what is left of its disks." name:"run" placeholder:"DIR"`
-	Out       pathName `help:"Folder for the packages and a SHA256SUMS.pkgs of them, new or empty; without it they are compared only." placeholder:"DIR"`
-	Tree      string   `help:"The live-bootstrap checkout with the lists to compare with (default: those in the image)." placeholder:"DIR"`
-	ExtraRoot []string `help:"A folder to take for the extra root steps-NAME: DIR or NAME=DIR; may be repeated." sep:"none" placeholder:"DIR"`
-	JSON      bool     `help:"Write the result as JSON with stable field names." name:"json"`
+	Image     pathName         `arg:"" help:"The guest's disk, as an image, or the folder of a chroot." optional:""`
+	Folder    pathName         `help:"A run, in place of an image: what is left of its disks." name:"run" placeholder:"DIR"`
+	Format    imagefile.Format `help:"The format of the image, raw or qcow2; without it the beginning of the file decides." enum:",raw,qcow2" default:"" placeholder:"FORMAT"`
+	Out       pathName         `help:"Folder for the packages and a SHA256SUMS.pkgs of them, new or empty; without it they are compared only." placeholder:"DIR"`
+	Tree      string           `help:"The live-bootstrap checkout with the lists to compare with (default: those in the image)." placeholder:"DIR"`
+	Allow     []string         `help:"A file or folder outside the run folder that the record of the run may name; repeatable." sep:"none" placeholder:"PATH"`
+	ExtraRoot []string         `help:"A folder to take for the extra root steps-NAME: DIR or NAME=DIR; may be repeated." sep:"none" placeholder:"DIR"`
+	JSON      bool             `help:"Write the result as JSON with stable field names." name:"json"`
 }
 
 // Help implements kong.HelpProvider.
@@ -71,13 +73,13 @@ func (c *exportCmd) Run(ctx context.Context, s streams) error {
 	}
 	guest, err := c.open(ctx)
 	if err != nil {
-		return usageError("%s", err)
+		return orInterrupted(ctx, usageError("%s", err))
 	}
 	result, err := c.export(ctx, guest)
 	if err = errors.Join(err, guest.close()); err != nil {
 		return assembleError(ctx, err)
 	}
-	if err := c.print(s.out, result); err != nil {
+	if err := c.print(s.text(), result); err != nil {
 		return err
 	}
 	if wrong := result.Changed + result.Missing + result.Extra; wrong > 0 {
@@ -97,25 +99,29 @@ type exportSource struct {
 // open opens the image, or what a run has left.
 func (c *exportCmd) open(ctx context.Context) (exportSource, error) {
 	if c.Image != "" {
-		return openGuest(ctx, string(c.Image), diskimage.Options{})
+		return openGuest(ctx, string(c.Image), c.Format)
 	}
-	dir, err := rundir.Open(string(c.Folder))
+	if c.Format != "" {
+		return exportSource{}, usageError(runFormat)
+	}
+	dir, m, err := openRun(string(c.Folder))
 	if err != nil {
 		return exportSource{}, err
 	}
-	if _, err := os.Stat(filepath.Join(dir.Disks(), "steps")); err == nil { // a chroot
-		return openGuest(ctx, dir.Disks(), diskimage.Options{})
+	defer dir.Close()
+	if _, err := fs.Stat(dir.FS(), rundir.Disks+"/steps"); err == nil { // a chroot, with modes of its own
+		return openGuest(ctx, dir.At(rundir.Disks), "")
 	}
-	machine, err := resume.ReadMachine(dir.Machine())  // a checkpoint moves a run to other images: this names the present ones
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without it no machine ever ran there
-		return exportSource{}, fmt.Errorf("run %s: %w", c.Folder, err)
+	disks, err := disksOf(dir, m, c.Allow)
+	if err != nil {
+		return exportSource{}, err
 	}
 	var failed []error
-	for _, image := range machine.Disks() {
-		if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
+	for _, disk := range disks {
+		if _, err := os.Stat(disk[0].Path); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		guest, err := openGuest(ctx, image, diskimage.Options{Backing: true})
+		guest, err := openDisk(ctx, disk)
 		if err == nil {
 			if _, err = fs.Stat(guest, "steps"); err == nil {
 				return guest, nil
@@ -131,23 +137,31 @@ func (c *exportCmd) open(ctx context.Context) (exportSource, error) {
 }
 
 // openGuest opens an image, or a folder that holds what one would hold.
-func openGuest(ctx context.Context, name string, o diskimage.Options) (exportSource, error) {
+func openGuest(ctx context.Context, name string, format imagefile.Format) (exportSource, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return exportSource{}, err
 	}
 	if info.IsDir() {
-		root, err := os.OpenRoot(name)
+		folder, err := tree.OpenFolder(name) // a guest's: nothing in it blocks, and no link leads out
 		if err != nil {
 			return exportSource{}, err
 		}
-		return exportSource{root.FS(), name, root.Close}, nil
+		return exportSource{folder, name, folder.Close}, nil
 	}
-	image, err := diskimage.Open(ctx, name, o)
+	chain, err := imagefile.Named(name, format)
 	if err != nil {
 		return exportSource{}, err
 	}
-	return exportSource{image, name, image.Close}, nil
+	return openDisk(ctx, chain)
+}
+
+func openDisk(ctx context.Context, chain imagefile.Chain) (exportSource, error) {
+	image, err := diskimage.Open(ctx, chain, diskimage.Options{})
+	if err != nil {
+		return exportSource{}, err
+	}
+	return exportSource{image, chain[0].Path, image.Close}, nil
 }
 
 // export reads every package of every root once.

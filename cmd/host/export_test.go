@@ -17,9 +17,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"kindling/host/qemu"
-	"kindling/host/resume"
 )
 
 // atGiB is where a bootstrap puts its partition.
@@ -64,15 +61,11 @@ func TestExport(t *testing.T) {
 	tree := smallTree(t)
 	writeTestFile(t, filepath.Join(tree, "steps/SHA256SUMS.pkgs"), sum("a")+"  a-1_0.tar.bz2\n"+sum("x")+"  b-1_0.tar.bz2\n"+sum("c")+"  c-1_0.tar.bz2\n")
 	writeTestFile(t, filepath.Join(tree, "steps-lfs/SHA256SUMS.pkgs"), "")
-	run := t.TempDir()
-	writeTestFile(t, filepath.Join(run, "console.log"), "")
 	// The run has moved on to another image, as a checkpoint makes it do: the first one is as it was then.
+	run := runFolder(t, "payload.img", "gone.img", "checkpoints/now.img").Path()
 	disks := filepath.Join(run, "disks")
 	now := filepath.Join(disks, "checkpoints", "now.img")
-	err := errors.Join(os.MkdirAll(filepath.Dir(now), 0o755), os.Link(image, now), os.Link(guestDisk(t, filepath.Join(guest, "steps"), atGiB), filepath.Join(disks, "target.img")),
-		resume.Machine{QEMU: qemu.Options{Binary: qemu.BinaryI386, MemoryMiB: 512, Cores: 1, Accel: qemu.AccelTCG, Drives: []qemu.Drive{
-			{Path: filepath.Join(disks, "payload.img"), Snapshot: true, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}, {Path: filepath.Join(disks, "gone.img"), Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}, {Path: now, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE},
-		}}}.Write(filepath.Join(run, "machine.json")))
+	err := errors.Join(os.MkdirAll(filepath.Dir(now), 0o700), os.Link(image, now), os.Link(guestDisk(t, filepath.Join(guest, "steps"), atGiB), filepath.Join(disks, "target.img")))
 	if err != nil {
 		t.Fatal(err)
 	}

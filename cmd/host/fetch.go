@@ -115,7 +115,7 @@ func (c *fetchCmd) Run(ctx context.Context, s streams) error {
 	if result.Files == nil && err != nil {
 		return usageError("%s", err) // nothing has been tried
 	}
-	if printErr := c.print(s.out, result, err); printErr != nil {
+	if printErr := c.print(s.text(), result, err); printErr != nil {
 		return errors.Join(err, printErr)
 	}
 	switch {
@@ -242,7 +242,7 @@ func (p *printer) printf(format string, args ...any) {
 
 // writeJSON writes one document.
 func writeJSON(out io.Writer, document any) error {
-	encoder := json.NewEncoder(out)
+	encoder := json.NewEncoder(jsonWriter{rawWriter(out)})
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(document); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/resume"
 	"kindling/host/rundir"
 	"kindling/internal/ext4"
@@ -20,9 +21,11 @@ import (
 
 // logCmd is "kindling log": a run's journal, or the log of one of its steps.
 type logCmd struct {
-	Source string `arg:"" name:"image|run" help:"A disk image, raw or qcow2, or the folder of a run."`
-	Step   string `arg:"" optional:"" help:"A step: its number, its ID, or its name; without one the table of all."`
-	JSON   bool   `help:"Print the table as JSON with stable field names." name:"json"`
+	Source string           `arg:"" name:"image|run" help:"A disk image, raw or qcow2, or the folder of a run."`
+	Step   string           `arg:"" optional:"" help:"A step: its number, its ID, or its name; without one the table of all."`
+	Format imagefile.Format `help:"The format of the image, raw or qcow2; without it the beginning of the file decides." enum:",raw,qcow2" default:"" placeholder:"FORMAT"`
+	Allow  []string         `help:"A file or folder outside the run folder that the record of the run may name; repeatable." sep:"none" placeholder:"PATH"`
+	JSON   bool             `help:"Print the table as JSON with stable field names." name:"json"`
 }
 
 // Help implements kong.HelpProvider.
@@ -58,7 +61,7 @@ func (c *logCmd) Run(ctx context.Context, s streams) (err error) {
 	if c.JSON {
 		return writeJSON(s.out, jsonHistory(src))
 	}
-	if err := src.history.WriteTable(s.out); err != nil {
+	if err := src.history.WriteTable(s.text()); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	return nil
@@ -73,7 +76,7 @@ func (c *logCmd) showStep(s streams, src *journalSource) error {
 	if err != nil {
 		return usageError("log of step %d (%s): %s", step.Number, step.Name, err)
 	}
-	return errors.Join(history.CopyText(s.out, in), in.Close())
+	return errors.Join(history.CopyText(s.text(), in), in.Close())
 }
 
 // open finds the journal: in an image, on a run's disk, or, where that is gone or in use, in the run's folder.
@@ -83,30 +86,37 @@ func (c *logCmd) open(ctx context.Context, s streams) (*journalSource, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		d, err := resume.Open(ctx, c.Source, diskimage.Options{Backing: true})
+		chain, err := imagefile.Named(c.Source, c.Format)
+		if err != nil {
+			return nil, err
+		}
+		d, err := resume.Open(ctx, chain, diskimage.Options{})
 		if err != nil {
 			return nil, err
 		}
 		return onDisk(d), nil
 	}
-	dir, err := rundir.Open(c.Source)
+	if c.Format != "" {
+		return nil, usageError(runFormat)
+	}
+	dir, m, err := openRun(c.Source)
 	if err != nil {
 		return nil, err
 	}
-	machine, err := resume.ReadMachine(dir.Machine())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	disks, err := disksOf(dir, m, c.Allow)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
 	}
-	d, err := resume.Find(ctx, machine.Disks(), diskimage.Options{Backing: true})
+	d, err := resume.Find(ctx, disks, diskimage.Options{})
 	switch {
 	case err == nil:
-		return onDisk(d), nil
+		return onDisk(d), dir.Close()
 	case errors.Is(err, diskimage.ErrInUse):
-		_, _ = fmt.Fprintln(s.err, "the run is under way: this is what the host has heard so far")
+		s.notef("the run is under way: this is what the host has heard so far\n")
 	case !errors.Is(err, resume.ErrNoRun):
-		return nil, err
+		return nil, errors.Join(err, dir.Close())
 	}
-	return inFolder(dir)
+	return inFolder(ctx, s, dir)
 }
 
 func onDisk(d *resume.Disk) *journalSource {
@@ -114,28 +124,31 @@ func onDisk(d *resume.Disk) *journalSource {
 }
 
 // inFolder reads what the host has written down: the same events, and the logs that came over the event port.
-func inFolder(dir *rundir.Dir) (*journalSource, error) {
-	f, err := os.Open(dir.Events())
+func inFolder(ctx context.Context, s streams, dir *rundir.Dir) (*journalSource, error) {
+	f, err := dir.Open(rundir.Events)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, dir.Close())
 	}
 	defer f.Close()
-	src := &journalSource{name: dir.Path(), close: func() error { return nil }}
-	if src.history, err = history.Read(f); err != nil {
-		return nil, err
+	src := &journalSource{name: dir.Path(), close: dir.Close}
+	src.history, err = history.Read(ctx, f)
+	if errors.Is(err, history.ErrTooLong) { // of a guest that floods: the beginning has the steps
+		s.notef("%s: %s: only its beginning is shown\n", dir.At(rundir.Events), err)
+		err = nil
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
 	}
 	src.log = func(step history.Step) (io.ReadCloser, error) {
-		path, err := dir.StepLog(step.ID)
+		name, err := rundir.StepLog(step.ID)
 		if err != nil {
 			return nil, err
 		}
-		return os.Open(path)
+		return dir.Open(name)
 	}
 	for i, step := range src.history.Steps {
-		if path, err := dir.StepLog(step.ID); err == nil {
-			if info, err := os.Stat(path); err == nil {
-				src.history.Steps[i].LogSize = info.Size()
-			}
+		if name, err := rundir.StepLog(step.ID); err == nil && dir.Check(name, 0) == nil {
+			src.history.Steps[i].LogSize = dir.Size(name)
 		}
 	}
 	return src, nil
@@ -169,10 +182,13 @@ func jsonHistory(src *journalSource) historyJSON {
 	return out
 }
 
+// runFormat says why a format cannot be stated for the disks of a run.
+const runFormat = "--format goes with an image: a run has the formats of its disks on record"
+
 // diskError makes what is wrong with an image that the user named an error of usage.
 func diskError(err error) error {
-	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrFormat, diskimage.ErrProgram,
-		resume.ErrNoRun, resume.ErrKernel, resume.ErrMachine, resume.ErrGRUB, rundir.ErrBusy, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
+	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrProgram, imagefile.ErrFormat, imagefile.ErrCorrupt,
+		resume.ErrNoRun, resume.ErrKernel, resume.ErrGRUB, rundir.ErrBusy, rundir.ErrFile, rundir.ErrTrust, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
 		if errors.Is(err, known) {
 			return usageError("%s", err)
 		}

@@ -33,14 +33,15 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// streams are where a verb writes. Files, not writers: a verb may ask whether one is a terminal.
+// streams are where a verb writes. Files, not writers: a verb may ask whether one is a terminal. Text goes through text,
+// notes and notef.
 type streams struct {
 	in, out, err *os.File // in may be nil: then there is nothing to read
 	args         []string // the command line, for a report
 }
 
 // cli is the command line. Each verb has a method Run, which may take a context.Context (it ends with Ctrl-C), a
-// streams and an io.Writer (standard output).
+// streams and an io.Writer (standard output, through textWriter).
 type cli struct {
 	Run         runCmd          `cmd:"" help:"Boot the embedded default, or a tree, and end with the guest's result."`
 	Plan        planCmd         `cmd:"" help:"Show what a tree would run, and which distfile goes on which medium."`
@@ -93,7 +94,7 @@ func execute(args []string, s streams) int {
 	defer stop()
 	status, line := statusOf(dispatch(ctx, args, s), s.out)
 	if line != "" {
-		_, _ = fmt.Fprintf(s.err, "kindling: %s\n", line)
+		s.notef("kindling: %s\n", line)
 	}
 	return status
 }
@@ -119,7 +120,7 @@ func dispatch(ctx context.Context, args []string, s streams) error {
 		kong.Writers(s.out, s.err),
 		kong.Exit(func(int) { helped = true }), // kong calls it after --help only, and goes on parsing
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.BindTo(s.out, (*io.Writer)(nil)),
+		kong.BindTo(s.text(), (*io.Writer)(nil)),
 		kong.Bind(s),
 	)
 	if err != nil {

@@ -31,7 +31,7 @@ func (manCmd) Run(ctx *kong.Context, out io.Writer) error {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	buffered := bufio.NewWriter(out)
+	buffered := bufio.NewWriter(rawWriter(out))
 	p := &printer{out: buffered}
 	page{p}.write(ctx.Model, pageDate(info))
 	if p.err == nil {

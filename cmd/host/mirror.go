@@ -96,7 +96,7 @@ type requestLog struct {
 // begin prints the address; mu is held.
 func (l *requestLog) begin(dir, url string) {
 	if l.json {
-		l.err = json.NewEncoder(l.out).Encode(mirrorLine{URL: url, Folder: dir})
+		l.err = json.NewEncoder(jsonWriter{rawWriter(l.out)}).Encode(mirrorLine{URL: url, Folder: dir})
 		return
 	}
 	_, l.err = fmt.Fprintf(l.out, "%s serves %s\n", url, event.Clean(dir))
@@ -107,7 +107,7 @@ func (l *requestLog) request(r mirror.Request) {
 	defer l.mu.Unlock()
 	line := mirrorLine{Method: event.Clean(r.Method), Path: event.Clean(r.Path), Status: r.Status, Bytes: r.Bytes}
 	if l.json {
-		_ = json.NewEncoder(l.out).Encode(line)
+		_ = json.NewEncoder(jsonWriter{rawWriter(l.out)}).Encode(line)
 		return
 	}
 	_, _ = fmt.Fprintf(l.out, "%d %s %s %d\n", line.Status, line.Method, line.Path, line.Bytes)

@@ -20,6 +20,7 @@ import (
 	"kindling/host/options"
 	"kindling/host/report"
 	"kindling/host/transfer"
+	"kindling/host/tree"
 	"kindling/internal/event"
 	"kindling/internal/payload"
 	"kindling/steps"
@@ -84,7 +85,7 @@ func (c *payloadCreateCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, created{c.Image, summary.ID, summary.Files, early, summary.Size})
 	}
-	p := &printer{out: s.out}
+	p := &printer{out: s.text()}
 	p.printf("%s: %d files, %s\nPAYLOAD_ID=%s\nPAYLOAD_EARLY_COUNT=%d\n", c.Image, summary.Files,
 		transfer.Size(summary.Size), summary.ID, early)
 	return p.err
@@ -98,17 +99,17 @@ func (c *payloadCreateCmd) entries(ctx context.Context) ([]payload.Entry, int, e
 	if c.Tree == "" && len(c.Sources) == 0 {
 		return nil, 0, errors.New("nothing to put into the image: name files, or give --tree and --distfiles")
 	}
-	paths, err := expandSources(c.Sources)
+	sources, err := expandSources(c.Sources)
 	if err != nil {
 		return nil, 0, err
 	}
 	var entries []payload.Entry
-	for _, path := range paths {
-		entry, err := payload.SumFile(ctx, filepath.Base(path), path)
+	for _, source := range sources {
+		sum, err := source.SHA256(ctx)
 		if err != nil {
 			return nil, 0, err
 		}
-		entries = append(entries, entry)
+		entries = append(entries, sourceEntry(filepath.Base(source.Path), sum, source))
 	}
 	early := 0
 	if c.Tree != "" {
@@ -128,23 +129,23 @@ func (c *payloadCreateCmd) planned() ([]payload.Entry, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	folder, err := tree.OpenFolder(c.Distfiles)
+	if err != nil {
+		return nil, 0, err
+	}
 	var early, late []payload.Entry
 	for _, f := range files {
 		if f.Medium != steps.MediumPayloadEarly && f.Medium != steps.MediumPayload && f.Again != steps.MediumPayload {
 			continue
 		}
-		path := filepath.Join(c.Distfiles, f.Name)
-		info, err := os.Stat(path)
+		source, err := tree.Find(folder, f.Name, filepath.Join(c.Distfiles, f.Name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, 0, fmt.Errorf("%s: is missing: get it with 'kindling fetch'", path)
+			return nil, 0, fmt.Errorf("%s: is missing: get it with 'kindling fetch'", filepath.Join(c.Distfiles, f.Name))
 		case err != nil:
 			return nil, 0, err
-		case !info.Mode().IsRegular():
-			return nil, 0, fmt.Errorf("%s: is no regular file", path)
 		}
-		open := func() (io.ReadCloser, error) { return os.Open(filepath.Clean(path)) }
-		entry := payload.Entry{Name: f.Name, Size: info.Size(), SHA256: f.SHA256, Open: open}
+		entry := sourceEntry(f.Name, f.SHA256, source)
 		if f.Medium == steps.MediumPayloadEarly {
 			early = append(early, entry)
 		} else {
@@ -169,35 +170,45 @@ func checkLayout(entries []payload.Entry, early int) error {
 	return nil
 }
 
-// expandSources replaces folders by their files.
-func expandSources(sources []string) ([]string, error) {
-	var paths []string
-	for _, source := range sources {
-		info, err := os.Stat(source)
-		switch {
-		case err != nil:
+// sourceEntry is a file of the host as an entry of a payload.
+func sourceEntry(name, sum string, source *tree.Source) payload.Entry {
+	return payload.Entry{Name: name, Size: source.Size, SHA256: sum, Open: func() (io.ReadCloser, error) { return source.Open() }}
+}
+
+// expandSources finds the files, and those of the folders, which stay open until the program ends. A link that the user
+// has named may lead anywhere, one in a folder only to a file of that folder.
+func expandSources(names []string) ([]*tree.Source, error) {
+	var sources []*tree.Source
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
 			return nil, err
-		case info.Mode().IsRegular():
-			paths = append(paths, source)
-			continue
-		case !info.IsDir():
-			return nil, fmt.Errorf("%s: is no regular file and no folder", source)
 		}
-		entries, err := os.ReadDir(source)
+		if !info.IsDir() {
+			source, _, err := tree.FindFile(name)
+			if err != nil {
+				return nil, err
+			}
+			sources = append(sources, source)
+			continue
+		}
+		folder, err := tree.OpenFolder(name)
+		if err != nil {
+			return nil, err
+		}
+		entries, err := fs.ReadDir(folder, ".")
 		if err != nil {
 			return nil, err
 		}
 		for _, e := range entries {
-			path := filepath.Join(source, e.Name())
-			if info, err := os.Stat(path); err != nil {
-				return nil, err
-			} else if !info.Mode().IsRegular() {
-				return nil, fmt.Errorf("%s: is no regular file: a payload has no folders", path)
+			source, err := tree.Find(folder, e.Name(), filepath.Join(name, e.Name()))
+			if err != nil {
+				return nil, fmt.Errorf("%w: a payload has regular files only", err)
 			}
-			paths = append(paths, path)
+			sources = append(sources, source)
 		}
 	}
-	return paths, nil
+	return sources, nil
 }
 
 // checkOutput reports a name under which no image can be put.
@@ -278,7 +289,7 @@ func (c *payloadListCmd) Run(s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, doc)
 	}
-	return doc.print(s.out)
+	return doc.print(s.text())
 }
 
 // print writes a table; names are cleaned, but not cut.
@@ -356,7 +367,7 @@ func (c *payloadVerifyCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, result)
 	}
-	_, err = fmt.Fprintf(s.out, "%s: %d files are right, ID %s\n", c.Image, info.Files, info.ID)
+	_, err = fmt.Fprintf(s.text(), "%s: %d files are right, ID %s\n", c.Image, info.Files, info.ID)
 	return err
 }
 
@@ -414,7 +425,7 @@ func (c *payloadExtractCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, extracted{c.Image, c.Folder, result.ID, result.Copied, result.Kept, result.CopiedBytes})
 	}
-	p := &printer{out: s.out}
+	p := &printer{out: s.text()}
 	p.printf("%s: %d files copied (%s), %d were there and right\n", c.Folder, result.Copied,
 		transfer.Size(result.CopiedBytes), result.Kept)
 	if result.ID == "" {

@@ -56,7 +56,7 @@ func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	write := view.Text
 	if c.JSON {
-		write = view.JSON
+		write, out = view.JSON, jsonWriter{rawWriter(out)}
 	}
 	if err := write(out); err != nil {
 		return err

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -135,8 +136,9 @@ func (b *planBudget) limits() (err error) {
 		}
 	}
 	var open func() (io.ReadCloser, error)
-	if archive != "" && b.cmd.sizeOf(archive) >= 0 {
-		open = func() (io.ReadCloser, error) { return os.Open(filepath.Join(b.cmd.distfiles(), archive)) }
+	if source, folder, err := b.cmd.distfile(archive); err == nil {
+		defer folder.Close()
+		open = func() (io.ReadCloser, error) { return source.Open() }
 	}
 	b.in.Limits, b.warnings, err = budget.ReadLimits(b.tree, open)
 	return err
@@ -152,14 +154,25 @@ func (c *planCmd) distfiles() string {
 
 // sizeOf is the size of a distfile, or budget.UnknownSize.
 func (c *planCmd) sizeOf(name string) int64 {
-	if !filepath.IsLocal(name) {
+	source, folder, err := c.distfile(name)
+	if err != nil {
 		return budget.UnknownSize
 	}
-	info, err := os.Stat(filepath.Join(c.distfiles(), name))
-	if err != nil || !info.Mode().IsRegular() {
-		return budget.UnknownSize
+	defer folder.Close()
+	return source.Size
+}
+
+// distfile finds one; its folder must be closed by the caller.
+func (c *planCmd) distfile(name string) (*tree.Source, *tree.Folder, error) {
+	folder, err := tree.OpenFolder(c.distfiles())
+	if err != nil {
+		return nil, nil, err
 	}
-	return info.Size()
+	source, err := tree.Find(folder, name, filepath.Join(c.distfiles(), name))
+	if err != nil {
+		return nil, nil, errors.Join(err, folder.Close())
+	}
+	return source, folder, nil
 }
 
 // firstMedium lists it, with what the overlay changes.

@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
 
-	"kindling/host/report"
 	"kindling/host/reportpage"
 	"kindling/host/rundir"
 )
@@ -38,24 +36,16 @@ func (c *reportCmd) Run(s streams) error {
 	if err != nil {
 		return usageError("%s", err)
 	}
-	doc, err := report.Read(dir.Report())
+	defer dir.Close()
+	doc, err := readReport(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return usageError("%s: there is no report.json: the run goes on, or was killed", c.Folder)
 	}
 	if err != nil {
 		return usageError("%s", err)
 	}
-	root, err := os.OpenRoot(dir.Path())
-	if err != nil {
-		return usageError("%s", err)
-	}
-	defer root.Close()
 	var page bytes.Buffer
-	name := dir.Path()
-	if target, err := filepath.EvalSymlinks(name); err == nil {
-		name = target // which run "latest" was
-	}
-	source := reportpage.Source{Report: doc, Run: root.FS(), Name: filepath.Base(name) + "/report.json"}
+	source := reportpage.Source{Report: doc, Run: dir.FS(), Name: filepath.Base(dir.Path()) + "/report.json"}
 	if err := reportpage.Render(&page, source); err != nil {
 		return err
 	}
@@ -65,11 +55,14 @@ func (c *reportCmd) Run(s streams) error {
 	}
 	path := c.Output
 	if path == "" {
-		path = filepath.Join(dir.Path(), "report.html")
+		path = dir.At("report.html")
+		err = dir.Write("report.html", page.Bytes())
+	} else {
+		err = renameio.WriteFile(path, page.Bytes(), 0o644)
 	}
-	if err := renameio.WriteFile(path, page.Bytes(), 0o644); err != nil {
+	if err != nil {
 		return usageError("write page: %s", err)
 	}
-	_, err = fmt.Fprintln(s.out, path)
+	_, err = fmt.Fprintln(s.text(), path)
 	return err
 }

@@ -10,17 +10,19 @@ import (
 	"os"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/resume"
-	"kindling/host/rundir"
 	"kindling/host/transfer"
 )
 
 // resumeMediumCmd is "kindling resume-medium": a medium that goes on with a run on a machine of its own.
 type resumeMediumCmd struct {
-	Source  string   `arg:"" name:"image|run" help:"The disk that holds the run (an image, or the disk itself), or the folder of a run."`
-	Out     pathName `help:"The medium to write; one of that name is replaced when it is complete." short:"o" required:"" placeholder:"FILE"`
-	Kernel  string   `help:"The kernel to boot if the run has built none yet (/boot/vmlinuz)." placeholder:"FILE"`
-	Console []string `help:"Consoles for the kernel, the agent's own last." default:"ttyS0;tty0" sep:";" placeholder:"DEVICE"`
+	Source  string           `arg:"" name:"image|run" help:"The disk that holds the run (an image, or the disk itself), or the folder of a run."`
+	Out     pathName         `help:"The medium to write; one of that name is replaced when it is complete." short:"o" required:"" placeholder:"FILE"`
+	Kernel  string           `help:"The kernel to boot if the run has built none yet (/boot/vmlinuz)." placeholder:"FILE"`
+	Format  imagefile.Format `help:"The format of the image, raw or qcow2; without it the beginning of the file decides." enum:",raw,qcow2" default:"" placeholder:"FORMAT"`
+	Allow   []string         `help:"A file or folder outside the run folder that the record of the run may name; repeatable." sep:"none" placeholder:"PATH"`
+	Console []string         `help:"Consoles for the kernel, the agent's own last." default:"ttyS0;tty0" sep:";" placeholder:"DEVICE"`
 }
 
 // Help implements kong.HelpProvider.
@@ -34,7 +36,7 @@ func (resumeMediumCmd) Help() string {
 
 // Run implements the verb.
 func (c *resumeMediumCmd) Run(ctx context.Context, s streams) (err error) {
-	disk, was, err := c.open(ctx)
+	disk, k, err := c.open(ctx)
 	if err != nil {
 		return orInterrupted(ctx, diskError(err))
 	}
@@ -48,11 +50,8 @@ func (c *resumeMediumCmd) Run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	otherwise := c.Kernel
-	if otherwise == "" {
-		otherwise = was.QEMU.Kernel
-	}
-	k, err := resumeKit(ctx, dir, was, disk, otherwise)
+	k.dir = dir
+	boot, err := k.make(ctx, disk)
 	if err != nil {
 		return err
 	}
@@ -60,7 +59,7 @@ func (c *resumeMediumCmd) Run(ctx context.Context, s streams) (err error) {
 	for _, console := range c.Console {
 		line.Args = append(line.Args, "console="+console)
 	}
-	medium := resume.Medium{Kernel: k.kernel, Initramfs: k.initramfs}
+	medium := resume.Medium{Kernel: boot.kernel, Initramfs: boot.initramfs}
 	if medium.Cmdline, err = line.Render(); err != nil {
 		return usageError("%s", err)
 	}
@@ -68,32 +67,45 @@ func (c *resumeMediumCmd) Run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return orInterrupted(ctx, diskError(err))
 	}
-	p := &printer{out: s.out}
+	p := &printer{out: s.text()}
 	p.printf("%s: %s; a machine that boots from it goes on at step %d of %d\n", c.Out, transfer.Size(size), next, disk.History.Total)
 	return p.err
 }
 
-// open finds the disk, and what is known of the machine.
-func (c *resumeMediumCmd) open(ctx context.Context) (*resume.Disk, resume.Machine, error) {
+// open finds the disk, and what is known of what boots it.
+func (c *resumeMediumCmd) open(ctx context.Context) (*resume.Disk, kitMaker, error) {
+	k := kitMaker{otherwise: c.Kernel}
 	info, err := os.Stat(c.Source)
 	if err != nil {
-		return nil, resume.Machine{}, err
+		return nil, k, err
 	}
 	if !info.IsDir() {
-		d, err := resume.Find(ctx, []string{c.Source}, diskimage.Options{Backing: true})
+		chain, err := imagefile.Named(c.Source, c.Format)
+		if err != nil {
+			return nil, k, err
+		}
+		d, err := resume.Find(ctx, []imagefile.Chain{chain}, diskimage.Options{})
 		if err != nil {
 			err = fmt.Errorf("%s: %w", c.Source, err)
 		}
-		return d, resume.Machine{}, err
+		return d, k, err
 	}
-	dir, err := rundir.Open(c.Source)
+	if c.Format != "" {
+		return nil, k, usageError(runFormat)
+	}
+	dir, m, err := openRun(c.Source)
 	if err != nil {
-		return nil, resume.Machine{}, err
+		return nil, k, err
 	}
-	was, err := resume.ReadMachine(dir.Machine())
+	defer dir.Close()
+	k.demo, k.arch = m.Demo, m.KernelArch
+	if k.otherwise, err = recordedKernel(dir, m, c.Kernel, c.Allow); err != nil {
+		return nil, k, err
+	}
+	disks, err := disksOf(dir, m, c.Allow)
 	if err != nil {
-		return nil, was, err
+		return nil, k, err
 	}
-	d, err := resume.Find(ctx, was.Disks(), diskimage.Options{Backing: true})
-	return d, was, err
+	d, err := resume.Find(ctx, disks, diskimage.Options{})
+	return d, k, err
 }

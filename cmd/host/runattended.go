@@ -4,12 +4,10 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"kindling/host/console"
 	"kindling/host/progress"
-	"kindling/host/qemu"
 	"kindling/host/watch"
 	"kindling/internal/event"
 )
@@ -30,25 +28,12 @@ func (r *run) closeConsole() error {
 	return r.console.Close()
 }
 
-// startQEMU starts the machine, at the user's terminal if the run is interactive.
-func (r *run) startQEMU(ctx context.Context, o qemu.Options, log *os.File) (*qemu.Process, error) {
-	if r.console == nil {
-		return qemu.Start(ctx, o, log)
-	}
-	in, out := r.console.Guest()
-	process, err := qemu.StartWith(ctx, o, log, in, out)
-	if err == nil {
-		r.console.Run()
-	}
-	return process, err
-}
-
 // display shows the run: its console where that is on the terminal, its progress otherwise.
-func (r *run) display(m machine) progress.Display {
+func (r *run) display(g guest) progress.Display {
 	if r.console != nil {
 		return attended{r.console}
 	}
-	return progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"), r.estimate(m))
+	return progress.For(r.streams.out, r.cmd.JSON, os.Getenv("TERM"), r.estimate(g))
 }
 
 // attended shows nothing: the guest's console does. It tells the connection when the guest waits for a person.

@@ -5,65 +5,61 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"kindling"
 	"kindling/host/debian"
 	hostdemo "kindling/host/demo"
+	"kindling/host/machine"
 	"kindling/host/qemu"
 	"kindling/host/report"
+	"kindling/host/rundir"
 	"kindling/host/watch"
 	"kindling/steps/demo"
 )
 
-// seedSize is how many random bytes the guest's entropy pool gets on the kernel command line.
-const seedSize = 32
-
-// seedHex is a fresh seed as the kernel command line has it.
-func seedHex() string {
-	seed := make([]byte, seedSize)
-	_, _ = rand.Read(seed) // it never fails: crypto/rand
-	return hex.EncodeToString(seed)
-}
-
 // prepareDemo assembles the embedded default and starts its mirror.
-func (r *run) prepareDemo(ctx context.Context) (machine, error) {
+func (r *run) prepareDemo(ctx context.Context) (guest, error) {
 	if err := r.cmd.Net.Check(true); err != nil {
-		return machine{}, usageError("%s", err)
+		return guest{}, usageError("%s", err)
 	}
 	packages, err := cacheDir(r.cmd.Cache)
 	if err != nil {
-		return machine{}, err
+		return guest{}, err
 	}
 	cache, err := debian.Open(packages)
 	if err != nil {
-		return machine{}, err
+		return guest{}, err
 	}
 	for _, w := range r.cmd.Extra.Warnings() {
 		r.notes = append(r.notes, w)
 		r.say("warning: " + w)
 	}
 	media, err := hostdemo.Assemble(ctx, hostdemo.Options{
-		Dir: r.dir.Disks(), Cache: cache, Agent: r.agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
+		Dir: r.dir.At(rundir.Disks), Cache: cache, Agent: r.agent, KernelArch: r.cmd.kernelArch(), Importer: kindling.PayloadImportSource,
 		Variant: demo.Variant(r.cmd.Variant), Cores: int(r.cmd.Boot.Cores), Interactive: r.cmd.Boot.Interactive, Progress: r.say,
 		Extra: r.cmd.Extra, Net: r.cmd.Net, Distfiles: r.cmd.Distfiles,
 	})
 	if _, ok := errors.AsType[*hostdemo.InputError](err); ok {
-		return machine{}, usageError("assemble: %s", err)
+		return guest{}, usageError("assemble: %s", err)
 	}
 	if err != nil {
-		return machine{}, fmt.Errorf("assemble: %w", err)
+		return guest{}, fmt.Errorf("assemble: %w", err)
 	}
-	server, err := r.serve(ctx, media.MirrorDir)
-	if err != nil {
-		return machine{}, err
+	if err := r.recordPlan(media.Plan, media.Extra); err != nil {
+		return guest{}, err
 	}
-	return r.demoMachine(ctx, media, server.Port())
+	if len(media.Unread) > 0 {
+		r.notes = append(r.notes, fmt.Sprintf("%s from the cache %s: owners, names, modes and sizes of the files were checked, their "+
+			"contents were not; sums of packages are those of the .deb files when apt fetched them", strings.Join(media.Unread, " and "), packages))
+	}
+	if _, err := r.serve(ctx, media.MirrorDir, true); err != nil {
+		return guest{}, err
+	}
+	return r.demoMachine(ctx, media)
 }
 
 // kernelArch is Debian's name of the architecture.
@@ -75,39 +71,34 @@ func (c *runCmd) kernelArch() string {
 }
 
 // demoMachine describes the machine: the disk to move to first, the payload second.
-func (r *run) demoMachine(ctx context.Context, media hostdemo.Media, mirrorPort int) (machine, error) {
-	accel, err := r.accel(ctx)
+func (r *run) demoMachine(ctx context.Context, media hostdemo.Media) (guest, error) {
+	m, err := r.facts(ctx)
 	if err != nil {
-		return machine{}, err
+		return guest{}, err
 	}
-	seed := seedHex()
 	// On a loaded host the virtual timer can be too late for Linux' test of it, and "IO-APIC + timer doesn't work" is a panic.
-	cmdline, err := qemu.Cmdline{Args: []string{
-		"console=ttyS0", "no_timer_check", "kindling.seed=" + seed,
-		"kindling.mirrors=http://10.0.2.2:" + strconv.Itoa(mirrorPort),
+	m.Append, err = qemu.Cmdline{Args: []string{
+		"console=ttyS0", "no_timer_check", "kindling.mirrors=" + strings.Join(r.mirrorURLs(), ","),
 	}}.Render()
 	if err != nil {
-		return machine{}, err
+		return guest{}, err
 	}
-	target := qemu.Drive{Path: media.Target.Path, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}
-	payload := qemu.Drive{Path: media.Payload.Path, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE, Snapshot: true}
-	m, err := r.virtual(ctx, qemu.Options{
-		Binary: r.cmd.Boot.QemuCmd, MemoryMiB: int(r.cmd.Boot.QemuRAM), Cores: int(r.cmd.Boot.Cores), Accel: accel,
-		CPU: r.cmd.CPU, NoDefaults: true, Kernel: media.Kernel.Image, Initrd: media.Initramfs.Path, Append: cmdline,
-		Drives: []qemu.Drive{target, payload}, NIC: &qemu.NIC{Model: "e1000"},
-	})
+	m.Demo, m.KernelArch, m.Initrd = true, r.cmd.kernelArch(), machine.Below(r.dir.Path(), media.Initramfs.Path)
+	m.Disks = []machine.Disk{r.disk(raw(media.Target.Path), false), r.disk(raw(media.Payload.Path), true)}
+	r.outside = r.cmd.GuestNet == guestNetFull
+	g, err := r.virtual(ctx, m, media.Kernel.Image)
 	if err != nil {
-		return m, err
+		return g, err
 	}
-	m.versions["kernel"] = media.Kernel.Release
-	m.watch = demoWatch(accel)
+	g.versions["kernel"] = media.Kernel.Release
+	g.watch = demoWatch(m.Accel)
 	for _, i := range []hostdemo.Image{media.Initramfs, media.Payload, media.Target} {
-		m.media = append(m.media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size, SHA256: i.SHA256})
+		g.media = append(g.media, report.Medium{Name: i.Name, Path: r.dir.Rel(i.Path), Size: i.Size, SHA256: i.SHA256})
 	}
 	for _, p := range media.Packages {
-		m.packages = append(m.packages, report.Package{Name: p.Name, Version: p.Version, Architecture: p.Arch, SHA256: p.SHA256})
+		g.packages = append(g.packages, report.Package{Name: p.Name, Version: p.Version, Architecture: p.Arch, SHA256: p.SHA256})
 	}
-	return m, nil
+	return g, nil
 }
 
 // demoWatch are the options of any run, with less patience: no step of the embedded default is silent for long.

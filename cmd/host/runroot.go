@@ -7,14 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
-	"kindling/host/rundir"
 	"kindling/internal/event"
 )
 
@@ -24,86 +23,83 @@ const doneMarker = "kindling/done"
 // stopGrace is how long a chroot's processes get between SIGTERM and SIGKILL.
 const stopGrace = 5 * time.Second
 
+// maxMarker bounds the marker, in bytes.
+const maxMarker = 64
+
 // rootProcess is a bootstrap in a chroot or bubblewrap, as package watch wants it. Such a guest has no event port: when
-// the process has ended, its exit status and the marker of the last step are turned into the final event.
+// the process has ended, its exit status and the marker of the last step make the final event.
 type rootProcess struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // written before done is closed
 }
 
-// startRoot starts argv with its output as the run's console.
-func startRoot(ctx context.Context, argv []string, root string, dir *rundir.Dir, log *os.File) (*rootProcess, error) {
+// startRoot starts argv in a session of its own, without a terminal that it could type into; its output is the run's
+// console.
+func startRoot(ctx context.Context, argv []string, dir string) (*started, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := os.Remove(filepath.Join(root, doneMarker)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	console, err := os.Create(dir.ConsoleLog())
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
+	if err := root.Remove(doneMarker); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, errors.Join(err, root.Close())
+	}
+	console, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // Stop ends it: gently, and with all its children
-	cmd.Stdout, cmd.Stderr = console, console
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", argv[0], err), console.Close())
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	if err := errors.Join(cmd.Start(), theirs.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", argv[0], err), console.Close(), root.Close())
 	}
 	p := &rootProcess{cmd: cmd, done: make(chan struct{})}
 	go func() {
-		defer close(p.done)
-		p.err = errors.Join(cmd.Wait(), console.Close())
-		if err := os.WriteFile(dir.Events(), finalEvent(p.err, root, lastConsoleLine(dir.ConsoleLog())), 0o644); err != nil {
-			_, _ = fmt.Fprintln(log, err)
-		}
+		p.err = cmd.Wait()
+		close(p.done)
 	}()
-	return p, nil
+	return &started{
+		Process: p, console: console,
+		final: func(said string) event.Event { return finalEvent(p.err, root, said) },
+		close: func() error { return errors.Join(console.Close(), root.Close()) },
+	}, nil
 }
 
-// consoleTail is how much of a console is searched for its last line, in bytes.
-const consoleTail = 4096
-
-// lastConsoleLine is what a guest, or the program that was to start it, said last; "" for nothing.
-func lastConsoleLine(path string) string {
-	f, err := os.Open(path)
+// reachedEnd reports whether the last step has left its marker: a regular file in the guest's own root.
+func reachedEnd(root *os.Root) bool {
+	f, err := root.OpenFile(doneMarker, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return ""
+		return false
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
-		return ""
+	if err != nil || !info.Mode().IsRegular() {
+		return false
 	}
-	data := make([]byte, min(info.Size(), consoleTail))
-	if _, err := f.ReadAt(data, info.Size()-int64(len(data))); err != nil {
-		return ""
-	}
-	text := strings.TrimSpace(string(data))
-	return event.Clean(text[strings.LastIndexByte(text, '\n')+1:])
+	marker, err := io.ReadAll(io.LimitReader(f, maxMarker))
+	return err == nil && strings.TrimSpace(string(marker)) == "ok"
 }
 
 // finalEvent is the guest's word on how it ended; said is the last line of its console.
-func finalEvent(ended error, root, said string) []byte {
+func finalEvent(ended error, root *os.Root, said string) event.Event {
 	e := event.Event{Seq: 1, Kind: event.KindDone, Status: event.StatusOK}
-	marker, err := os.ReadFile(filepath.Join(root, doneMarker))
 	switch {
 	case ended != nil:
 		e.Status, e.Reason, e.Text = event.StatusFailed, event.ReasonStep, ended.Error()
 		if exit, ok := errors.AsType[*exec.ExitError](ended); ok {
 			e.Exit = exit.ExitCode()
 		}
-	case err != nil || strings.TrimSpace(string(marker)) != "ok":
+	case !reachedEnd(root):
 		e.Status, e.Reason, e.Text = event.StatusFailed, event.ReasonStep, "it ended without having reached its last step"
 	}
 	if e.Status == event.StatusFailed && said != "" {
 		e.Text += ": " + said
 	}
-	line, err := event.Encode(e)
-	if err != nil {
-		return nil // no event is no success
-	}
-	return line
+	return e
 }
 
 // Done implements watch.Process.

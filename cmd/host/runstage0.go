@@ -12,15 +12,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+
+	"github.com/google/renameio/v2"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
+	"kindling/host/machine"
 	"kindling/host/qemu"
 	"kindling/host/resume"
+	"kindling/host/rundir"
 	"kindling/host/stage0"
 	"kindling/host/tree"
 	"kindling/host/watch"
@@ -41,34 +42,43 @@ func (c *runCmd) checkStage0() error {
 
 // prepareStage0 describes the machine that boots a bootstrapped disk. The image itself is never written: the machine has
 // a qcow2 image over it, or, where something has to change on it beforehand, a copy.
-func (r *run) prepareStage0(ctx context.Context) (machine, error) {
+func (r *run) prepareStage0(ctx context.Context) (guest, error) {
 	image, err := filepath.Abs(string(r.cmd.Stage0Image))
 	if err != nil {
-		return machine{}, err
+		return guest{}, err
 	}
-	guest, err := diskimage.Open(ctx, image, diskimage.Options{Temp: r.dir.Disks()})
+	chain, err := imagefile.Named(image, r.cmd.Stage0Format)
 	if err != nil {
-		return machine{}, usageError("--stage0-image: %s", err)
+		return guest{}, usageError("--stage0-image: %s", err)
+	}
+	opened, err := diskimage.Open(ctx, chain, diskimage.Options{})
+	if err != nil {
+		return guest{}, orInterrupted(ctx, usageError("--stage0-image: %s", err))
 	}
 	boot := &stage0Boot{}
-	if boot.handoff, err = stage0.Check(guest); err == nil {
-		err = r.readStage0(ctx, image, guest, boot)
+	if boot.handoff, err = stage0.Check(opened); err == nil {
+		err = r.readStage0(ctx, image, opened, boot)
 	}
-	if err = errors.Join(err, guest.Close()); err != nil {
-		return machine{}, usageError("--stage0-image %s: %s", image, err)
+	names := r.cmd.Extra.Names()
+	if err == nil && len(names) == 0 {
+		err = r.recordStage0(opened, boot.handoff)
+	}
+	if err = errors.Join(err, opened.Close()); err != nil {
+		return guest{}, usageError("--stage0-image %s: %s", image, err)
 	}
 	r.stage0 = boot
-	disk := qemu.Drive{Path: filepath.Join(r.dir.Disks(), "stage0.qcow2"), Format: qemu.FormatQCOW2, Interface: qemu.InterfaceIDE}
-	if names := r.cmd.Extra.Names(); len(names) == 0 && !r.cmd.Stage0Copy {
-		err = qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", boot.format, "-b", image, disk.Path)
+	disk := raw(r.dir.At("disks/stage0.img"))
+	if len(names) == 0 && !r.cmd.Stage0Copy {
+		disk = append(imagefile.Chain{{Path: r.dir.At("disks/stage0.qcow2"), Format: imagefile.QCOW2}}, chain...)
+		err = imagefile.CreateLayer(ctx, disk[0].Path, chain)
 	} else {
-		disk.Path, disk.Format = filepath.Join(r.dir.Disks(), "stage0.img"), qemu.FormatRaw
-		if err = qemuImg(ctx, "convert", "-f", boot.format, "-O", "raw", image, disk.Path); err == nil && len(names) > 0 {
-			err = r.request(ctx, disk.Path, boot.handoff)
+		err = imagefile.Copy(ctx, chain, disk[0].Path)
+		if err == nil && len(names) > 0 {
+			err = r.request(ctx, disk, boot)
 		}
 	}
 	if err != nil {
-		return machine{}, assembleError(ctx, err)
+		return guest{}, assembleError(ctx, err)
 	}
 	r.cmd.Keep = true // what the run makes is on that disk
 	return r.stage0Machine(ctx, disk, boot)
@@ -77,20 +87,17 @@ func (r *run) prepareStage0(ctx context.Context) (machine, error) {
 // stage0Boot is what is known of a disk that is to be booted.
 type stage0Boot struct {
 	handoff  stage0.Handoff
-	format   string // of the image, as QEMU names it
-	itself   bool   // GRUB is on it, and boots it
-	kit      kit    // otherwise: its own kernel, and for the agent an initramfs
+	itself   bool // GRUB is on it, and boots it
+	kit      kit  // otherwise: its own kernel, and for the agent an initramfs
 	partUUID string
 	demo     bool   // the kernel is that of the embedded default
 	arch     string // and its architecture, as Debian names it
+	missing  bool   // the guest has to download something
 }
 
 // readStage0 finds out how the disk boots: by itself, or with a kernel, for which the agent needs an initramfs.
 func (r *run) readStage0(ctx context.Context, image string, guest *diskimage.Image, b *stage0Boot) (err error) {
-	b.format, b.partUUID = string(qemu.FormatRaw), guest.Partition.PartUUID()
-	if bytes.HasPrefix(guest.Header(), []byte("QFI\xfb")) {
-		b.format = string(qemu.FormatQCOW2)
-	}
+	b.partUUID = guest.Partition.PartUUID()
 	if b.itself, err = guest.BootsGRUB(); err != nil || b.itself {
 		return err
 	}
@@ -101,14 +108,13 @@ func (r *run) readStage0(ctx context.Context, image string, guest *diskimage.Ima
 	}
 	given := r.cmd.Boot.Kernel
 	if b.handoff == stage0.HandoffAgent {
-		was := resume.Machine{}
 		if b.demo = kernel == nil && given == ""; b.demo {
-			if was, err = r.demoOf(disk); err != nil {
+			if b.arch, err = r.demoOf(disk); err != nil {
 				return err
 			}
-			b.arch = was.KernelArch
 		}
-		b.kit, err = resumeKit(ctx, r.dir.Disks(), was, disk, given)
+		k := kitMaker{dir: r.dir.At(rundir.Disks), demo: b.demo, arch: b.arch, cache: r.cmd.Cache, otherwise: given}
+		b.kit, err = k.make(ctx, disk)
 		return err
 	}
 	switch {
@@ -117,45 +123,31 @@ func (r *run) readStage0(ctx context.Context, image string, guest *diskimage.Ima
 	case kernel == nil:
 		return errors.New("it has neither GRUB nor /boot/vmlinuz: name a kernel with --kernel")
 	default:
-		b.kit.kernel = filepath.Join(r.dir.Disks(), "stage0-vmlinuz")
-		return os.WriteFile(b.kit.kernel, kernel, 0o644)
+		b.kit.kernel = r.dir.At("disks/stage0-vmlinuz")
+		return renameio.WriteFile(b.kit.kernel, kernel, 0o600)
 	}
 	return nil
 }
 
-// demoOf says which of the embedded default's kernels runs the agent of a disk.
-func (r *run) demoOf(disk *resume.Disk) (resume.Machine, error) {
-	m := resume.Machine{Demo: true, KernelArch: "i386"}
+// demoOf says for which architecture the embedded default's kernel has to be that runs the agent of a disk.
+func (r *run) demoOf(disk *resume.Disk) (arch string, err error) {
 	agent, err := disk.Agent()
 	if err != nil {
-		return m, err
+		return "", err
 	}
 	program, err := elf.NewFile(bytes.NewReader(agent))
 	if err != nil {
-		return m, fmt.Errorf("its agent: %w", err)
-	}
-	if program.Machine == elf.EM_X86_64 {
-		m.KernelArch = "amd64"
+		return "", fmt.Errorf("its agent: %w", err)
 	}
 	r.notes = append(r.notes, "the image has no kernel: booting Debian's")
-	m.Cache, err = cacheDir(r.cmd.Cache)
-	return m, err
-}
-
-// qemuImg runs qemu-img.
-func qemuImg(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "qemu-img", args...).CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		return errors.New("qemu-img is not here: apt-get install qemu-utils")
+	if program.Machine == elf.EM_X86_64 {
+		return "amd64", nil
 	}
-	if err != nil {
-		return fmt.Errorf("qemu-img %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
-	}
-	return nil
+	return "i386", nil
 }
 
 // request puts the extra roots that are asked for, and what they need, onto a copy of the disk.
-func (r *run) request(ctx context.Context, copied string, handoff stage0.Handoff) (err error) {
+func (r *run) request(ctx context.Context, copied imagefile.Chain, boot *stage0Boot) (err error) {
 	fsys, closeTree, err := r.stage0Tree()
 	if err != nil {
 		return err
@@ -166,12 +158,12 @@ func (r *run) request(ctx context.Context, copied string, handoff stage0.Handoff
 			return err
 		}
 	}
-	guest, err := diskimage.Open(ctx, copied, diskimage.Options{Write: true, Temp: r.dir.Disks()})
+	guest, err := diskimage.Open(ctx, copied, diskimage.Options{Write: true, Temp: r.dir.At(rundir.Disks)})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, guest.Close()) }()
-	work, err := stage0.Prepare(guest, handoff, stage0.Request{Names: r.cmd.Extra.Names(), Tree: fsys})
+	work, err := stage0.Prepare(guest, boot.handoff, stage0.Request{Names: r.cmd.Extra.Names(), Tree: fsys})
 	if err != nil {
 		return err
 	}
@@ -185,13 +177,17 @@ func (r *run) request(ctx context.Context, copied string, handoff stage0.Handoff
 			return err
 		}
 		if data == nil {
-			continue // the guest downloads it
+			boot.missing = true // the guest downloads it
+			continue
 		}
 		if err := guest.Apply(ctx, stage0.AddDistfile(guest, f.Name, data)); err != nil {
 			return err
 		}
 	}
-	return guest.Apply(ctx, work.Changes)
+	if err := guest.Apply(ctx, work.Changes); err != nil {
+		return err
+	}
+	return r.recordStage0(guest, boot.handoff)
 }
 
 // stage0Tree is where the extra roots come from: a tree, folders, or the embedded default.
@@ -218,6 +214,16 @@ func (r *run) stage0Tree() (fs.FS, func(), error) {
 	return fsys, func() { _ = extras.Close() }, nil
 }
 
+// readBelow reads a regular file of a folder.
+func readBelow(dir, name string) ([]byte, error) {
+	folder, err := tree.OpenFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	return fs.ReadFile(folder, name)
+}
+
 // stage0Distfile is a distfile of the host, verified; nil if there is none, and the guest may download it.
 func (r *run) stage0Distfile(name, sum string) ([]byte, error) {
 	dir := r.cmd.Distfiles
@@ -227,7 +233,7 @@ func (r *run) stage0Distfile(name, sum string) ([]byte, error) {
 	var data []byte
 	err := fs.ErrNotExist
 	if dir != "" {
-		data, err = os.ReadFile(filepath.Join(dir, name))
+		data, err = readBelow(dir, name)
 	} else if embedded, packErr := demo.Distfiles(); packErr == nil {
 		for _, d := range embedded {
 			if d.Name == name {
@@ -247,23 +253,22 @@ func (r *run) stage0Distfile(name, sum string) ([]byte, error) {
 }
 
 // stage0Machine is a machine with that disk.
-func (r *run) stage0Machine(ctx context.Context, disk qemu.Drive, boot *stage0Boot) (machine, error) {
-	accel, err := r.accel(ctx)
+func (r *run) stage0Machine(ctx context.Context, disk imagefile.Chain, boot *stage0Boot) (guest, error) {
+	m, err := r.facts(ctx)
 	if err != nil {
-		return machine{}, err
+		return guest{}, err
 	}
-	o := qemu.Options{
-		Binary: r.cmd.Boot.QemuCmd, MemoryMiB: int(r.cmd.Boot.QemuRAM), Cores: int(r.cmd.Boot.Cores), Accel: accel, CPU: r.cmd.CPU,
-		Machine: machineType + ",graphics=off", NIC: &qemu.NIC{Model: "e1000"}, Drives: []qemu.Drive{disk},
-		Kernel: boot.kit.kernel, Initrd: boot.kit.initramfs,
+	m.AgentOff, m.Demo, m.KernelArch = boot.handoff != stage0.HandoffAgent, boot.demo, boot.arch
+	m.Disks = []machine.Disk{r.disk(disk, false)}
+	if m.Append, err = r.stage0Cmdline(ctx, boot); err != nil {
+		return guest{}, err
 	}
-	if o.Append, err = r.stage0Cmdline(ctx, boot); err != nil {
-		return machine{}, err
-	}
-	m, err := r.virtual(ctx, o)
-	m.watch = watch.DefaultOptions(accel == qemu.AccelTCG)
-	m.media = r.drives(o)
-	return m, err
+	r.bootedWith(&m, qemu.Options{Kernel: boot.kit.kernel, Initrd: boot.kit.initramfs, Append: m.Append})
+	r.outside = r.cmd.GuestNet == guestNetFull || boot.missing && r.cmd.Distfiles == ""
+	g, err := r.virtual(ctx, m, boot.kit.kernel)
+	g.watch = watch.DefaultOptions(m.Accel == qemu.AccelTCG)
+	g.media = r.drives(m.Options(r.dir.Path(), r.cmd.Boot.QemuCmd))
+	return g, err
 }
 
 // stage0Cmdline is the kernel's command line, "" if the disk boots by itself.
@@ -274,13 +279,10 @@ func (r *run) stage0Cmdline(ctx context.Context, boot *stage0Boot) (string, erro
 	case boot.handoff != stage0.HandoffAgent:
 		return qemu.Cmdline{Root: "/dev/sda1", Args: []string{"console=ttyS0", "init=/init", "rw"}}.Render()
 	}
-	line := resume.Cmdline{PartUUID: boot.partUUID, Args: []string{"console=ttyS0", "no_timer_check", "kindling.seed=" + seedHex()}}
 	if r.cmd.Distfiles != "" {
-		server, err := r.serve(ctx, r.cmd.Distfiles)
-		if err != nil {
-			return "", usageError("%s", err)
+		if _, err := r.serve(ctx, r.cmd.Distfiles, true); err != nil {
+			return "", err
 		}
-		line.Mirrors = append(line.Mirrors, "http://10.0.2.2:"+strconv.Itoa(server.Port()))
 	}
-	return line.Render()
+	return resume.Cmdline{PartUUID: boot.partUUID, Args: []string{"console=ttyS0", "no_timer_check"}, Mirrors: r.mirrorURLs()}.Render()
 }

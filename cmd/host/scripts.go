@@ -12,6 +12,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"kindling/host/options"
 	"kindling/steps"
@@ -37,7 +39,7 @@ func (scriptsCmd) Help() string {
 
 // Run writes the scripts, and the number of files to out.
 func (c *scriptsCmd) Run(ctx context.Context, out io.Writer) error {
-	files, err := c.generate()
+	files, err := c.generate(ctx)
 	if err == nil {
 		err = checkNew(c.Out)
 	}
@@ -52,8 +54,8 @@ func (c *scriptsCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 // generate makes the files.
-func (c *scriptsCmd) generate() ([]steps.File, error) {
-	cfg, err := readConfig(c.Config)
+func (c *scriptsCmd) generate(ctx context.Context) ([]steps.File, error) {
+	cfg, err := readConfig(ctx, c.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +80,14 @@ func (c *scriptsCmd) generate() ([]steps.File, error) {
 	return files, inTree(c.Tree, err)
 }
 
-func readConfig(name string) (*steps.Config, error) {
-	file, err := os.Open(filepath.Clean(name))
+// readConfig reads a configuration, which a shell may also give as a pipe: until ctx ends.
+func readConfig(ctx context.Context, name string) (*steps.Config, error) {
+	file, err := os.OpenFile(filepath.Clean(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open config: %w", err)
 	}
 	defer file.Close()
+	defer context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })()
 	return steps.ParseConfig(name, file)
 }
 

@@ -63,7 +63,7 @@ func (c *writeCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return usageError("%s", err)
 	}
-	if err := describe(s.err, disk, c.Image, image); err != nil {
+	if err := describe(s.notes(), disk, c.Image, image); err != nil {
 		return err
 	}
 	if refusals := disk.Refusals(image.Size()); len(refusals) > 0 {
@@ -88,7 +88,7 @@ func (c *writeCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", disk.Name, err)
 	}
-	return c.print(s.out, disk, result)
+	return c.print(s.text(), disk, result)
 }
 
 // interruptedLine says what an interruption has left.
@@ -181,7 +181,7 @@ func (c *writeCmd) confirm(ctx context.Context, s streams, in *os.File, name str
 	case !term.IsTerminal(int(in.Fd())):
 		return usageError("there is no terminal to ask on: give --yes-erase %s if everything on it may be lost", name)
 	}
-	if _, err := fmt.Fprintf(s.err, "Everything on %s will be lost. Type its name to go on: ", name); err != nil {
+	if _, err := fmt.Fprintf(s.notes(), "Everything on %s will be lost. Type its name to go on: ", name); err != nil {
 		return err
 	}
 	answer, err := readLine(ctx, in)

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // Sbom writes the bill of materials of Go programs, in CycloneDX's JSON, to standard output: what the Go toolchain has
-// recorded in each of them (debug/buildinfo), and nothing that depends on when or where it runs.
+// recorded in each of them (debug/buildinfo), with the licences of the modules as their files in the module cache have
+// them, and nothing that depends on when or where it runs.
 //
 //	sbom PROGRAM...
 //
@@ -35,5 +36,13 @@ func run(paths []string, out io.Writer) error {
 		}
 		programs = append(programs, p)
 	}
-	return write(out, document(programs))
+	dirs, err := moduleDirs()
+	if err != nil {
+		return err
+	}
+	bom := document(programs)
+	if err := addLicences(bom, dirs); err != nil {
+		return err
+	}
+	return write(out, bom)
 }

@@ -6,7 +6,6 @@ package assemble
 import (
 	"bytes"
 	"io"
-	"os"
 	"path"
 
 	"kindling/host/budget"
@@ -90,7 +89,7 @@ func (p *planner) payloadBudget(in *budget.Input) {
 	}
 	kept := p.a.Options.Payload.PayloadStage == string(steps.PayloadStageFiwix)
 	for _, f := range p.files {
-		guest := budget.Item{Path: "/" + distfileDir + "/" + f.Name, Size: f.size}
+		guest := budget.Item{Path: "/" + distfileDir + "/" + f.Name, Size: f.source.Size}
 		early := f.Medium == steps.MediumPayloadEarly
 		switch {
 		case kept && early && !p.needed[f.Name]:
@@ -106,7 +105,7 @@ func (p *planner) fiwixArchive() func() (io.ReadCloser, error) {
 	name := budget.FiwixPackage(p.tree.FS())
 	for _, f := range p.files {
 		if name != "" && f.NeededBy == path.Base(name) {
-			return func() (io.ReadCloser, error) { return os.Open(f.file) }
+			return func() (io.ReadCloser, error) { return f.source.Open() }
 		}
 	}
 	return nil

@@ -4,13 +4,9 @@
 package assemble
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,13 +40,12 @@ func (e *MissingError) Unwrap() error { return ErrMissing }
 // found is a distfile and where it is on the host.
 type found struct {
 	steps.Distfile
-	file string
-	size int64
+	source *tree.Source
 }
 
 // entry is the distfile as an entry of a medium, to be verified.
 func (f found) entry(name string) Entry {
-	return Entry{Path: name, Size: f.size, File: f.file, SHA256: f.SHA256}
+	return Entry{Path: name, Size: f.source.Size, Source: f.source, SHA256: f.SHA256}
 }
 
 // findDistfiles looks for everything that goes on a medium.
@@ -62,23 +57,23 @@ func (p *planner) findDistfiles() error {
 	p.a.Options.Distfiles = dir
 	missing := &MissingError{Dir: dir}
 	network := 0
+	if p.distfiles, err = p.open(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("distfiles: %w", err)
+	}
 	for _, f := range p.a.Distfiles {
 		if f.Medium == steps.MediumNetwork && f.Again == "" {
 			network++
 			continue
 		}
-		name := filepath.Join(dir, f.Name)
-		info, err := os.Stat(name)
+		source, err := p.findDistfile(f.Name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			missing.Names = append(missing.Names, f.Name)
 			continue
 		case err != nil:
 			return fmt.Errorf("distfiles: %w", err)
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("distfiles: %s is no regular file", name)
 		}
-		p.files = append(p.files, found{f, name, info.Size()})
+		p.files = append(p.files, found{f, source})
 	}
 	if len(missing.Names) > 0 {
 		return missing
@@ -89,15 +84,20 @@ func (p *planner) findDistfiles() error {
 	return nil
 }
 
+func (p *planner) findDistfile(name string) (*tree.Source, error) {
+	if p.distfiles == nil {
+		return nil, fs.ErrNotExist
+	}
+	return tree.Find(p.distfiles, name, filepath.Join(p.a.Options.Distfiles, name))
+}
+
 // listFolder lists the whole folder of distfiles where rootfs.py copies all of it, whatever the plan needs: with all
 // sources, in place of a payload. Hidden files and unfinished downloads (".part") are not taken along.
 func (p *planner) listFolder() error {
-	root, err := os.OpenRoot(p.a.Options.Distfiles)
-	if err != nil {
-		return fmt.Errorf("distfiles: %w", err)
+	if p.distfiles == nil {
+		return fmt.Errorf("distfiles: %s: %w", p.a.Options.Distfiles, fs.ErrNotExist)
 	}
-	defer root.Close()
-	all, err := tree.List(root.FS(), ".")
+	all, err := tree.List(p.distfiles, ".")
 	if err != nil {
 		return fmt.Errorf("distfiles %s: %w", p.a.Options.Distfiles, err)
 	}
@@ -110,7 +110,7 @@ func (p *planner) listFolder() error {
 // addFolder puts the whole folder of distfiles below dir; what the plan knows is verified.
 func (p *planner) addFolder(s *fileset, dir string) {
 	for _, e := range p.folder {
-		s.add(hostEntry(dir+"/"+e.Path, p.a.Options.Distfiles, e))
+		s.addHost(dir+"/"+e.Path, p.distfiles, e.Path, filepath.Join(p.a.Options.Distfiles, filepath.FromSlash(e.Path)), e)
 	}
 	for _, f := range p.files {
 		s.add(f.entry(dir + "/" + f.Name))
@@ -125,26 +125,4 @@ func (p *planner) addNeeded(s *fileset, dir string, keep func(found) bool) {
 			s.add(f.entry(dir + "/" + f.Name))
 		}
 	}
-}
-
-// hashFile is the sha256 of a regular file in lower-case hex, and its size.
-func hashFile(name string) (sum string, size int64, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return "", 0, fmt.Errorf("%s: %w: no regular file", name, ErrSource)
-	}
-	h := sha256.New()
-	size, err = io.Copy(h, f)
-	if err != nil {
-		return "", 0, err
-	}
-	return hex.EncodeToString(h.Sum(nil)), size, nil
 }

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
+
+	"kindling/host/tree"
 )
 
 // Entry is one file, folder or link of a medium.
@@ -23,39 +24,27 @@ type Entry struct {
 	Link string // of a symbolic link: where it leads; only an early preseed has them
 	Size int64  // of a file, in bytes
 
-	// What a file holds: Data, or, if File is set, that file of the host, or what Archive names in the preseed.
+	// What a file holds: Data, or, if Source is set, that file of the host, or what Archive names in the preseed.
 	Data    []byte
-	File    string
+	Source  *tree.Source
 	Archive string
 
 	// SHA256 is what a file must have, in lower-case hex; it is checked while it is copied. "" is not checked.
 	SHA256 string
 }
 
-// ErrSource says that a file of the host is not what it was when everything was decided, or not what it must be.
+// ErrSource says that a file of the host does not hold what it must; tree.ErrChanged says that it is another one by now.
 var ErrSource = errors.New("source is not what it should be")
 
-// Open opens the content of a file. The file of the host must still be a regular file of the size that was decided on.
+// Open opens the content of a file. The file of the host must still be the one that was decided on.
 func (e *Entry) Open() (io.ReadCloser, error) {
-	if e.File == "" {
-		return io.NopCloser(bytes.NewReader(e.Data)), nil
-	}
-	f, err := os.Open(e.File)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
 	switch {
-	case err != nil:
-	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%s: %w: no regular file any more", e.File, ErrSource)
-	case info.Size() != e.Size:
-		err = fmt.Errorf("%s: %w: %d bytes instead of %d", e.File, ErrSource, info.Size(), e.Size)
+	case e.Source == nil:
+		return io.NopCloser(bytes.NewReader(e.Data)), nil
+	case e.Source.Size != e.Size: // of a preseed that was unpacked a second time
+		return nil, fmt.Errorf("%s: %w: %d bytes instead of %d", e.Source.Path, ErrSource, e.Source.Size, e.Size)
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return e.Source.Open()
 }
 
 // mode is the mode of the entry in a filesystem. Of the host's permission bits only "executable" counts, as for git:

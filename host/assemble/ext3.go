@@ -9,16 +9,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // What the filesystem of a disk is made with, whatever the host's mke2fs.conf says. Linux 4.14 and Fiwix-era tools know
@@ -55,18 +50,6 @@ func checkRoom(m *Medium) error {
 		m.File, ErrRoom, files, need, m.Size, max(room, 0))
 }
 
-// staged is a folder of the host that holds what shall be in a filesystem.
-type staged struct {
-	dir    string
-	hash   []int           // entries whose sha256 is still to be checked
-	linked map[fileID]bool // files of the host that are in it already
-}
-
-// fileID is what makes a file of the host the same as another.
-type fileID struct {
-	dev, ino uint64
-}
-
 // writeExt3 makes a disk with a partition table and one ext3 filesystem, in the file image, which is there and empty.
 func (w *writer) writeExt3(ctx context.Context, m *Medium, image string) (err error) {
 	size := m.Size / sector * sector
@@ -78,101 +61,14 @@ func (w *writer) writeExt3(ctx context.Context, m *Medium, image string) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s, err := w.stage(ctx, m, dir)
-	if err != nil {
+	// mke2fs reads verified copies: a link to a file of the host could be changed until it has read it.
+	if err := w.fillFolder(ctx, m, dir); err != nil {
 		return err
 	}
-	group, both := errgroup.WithContext(ctx)
-	group.Go(func() error { return makeFilesystem(both, m, image, s.dir, size) })
-	group.Go(func() error { return w.verifyStaged(both, m, s) })
-	if err := group.Wait(); err != nil {
+	if err := makeFilesystem(ctx, m, image, dir, size); err != nil {
 		return err
 	}
 	return finishDisk(m, image, size)
-}
-
-// stage builds the folder that mke2fs reads: links to the files of the host, or copies where links are not possible.
-func (w *writer) stage(ctx context.Context, m *Medium, dir string) (staged, error) {
-	s := staged{dir: dir, linked: map[fileID]bool{}}
-	c := newCopier(ctx, &w.count)
-	for i := range m.Entries {
-		e := &m.Entries[i]
-		name := filepath.Join(dir, filepath.FromSlash(e.Path))
-		var err error
-		switch {
-		case e.Dir:
-			err = os.Mkdir(name, 0o755)
-		case e.Link != "":
-			err = os.Symlink(e.Link, name)
-		default:
-			err = s.stageFile(c, e, name, i)
-		}
-		if err == nil {
-			err = check(e, name)
-		}
-		if err != nil {
-			return staged{}, err
-		}
-	}
-	return s, ctx.Err()
-}
-
-// stageFile links a file of the host, or copies it: what is not the host's, what is there under another name already
-// (mke2fs would make one file with two names of it, and a change to one would be a change to the other), and what cannot
-// be linked.
-func (s *staged) stageFile(c *copier, e *Entry, name string, index int) error {
-	if e.File != "" && s.link(e.File, name) {
-		s.hash = append(s.hash, index)
-		return nil
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, e.mode())
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.copy(f, e), f.Close())
-}
-
-func (s *staged) link(file, name string) bool {
-	var st unix.Stat_t
-	if err := unix.Stat(file, &st); err != nil {
-		return false // copying it will say why
-	}
-	id := fileID{uint64(st.Dev), st.Ino} //nolint:unconvert // Dev has other types elsewhere
-	if s.linked[id] || unix.Linkat(unix.AT_FDCWD, file, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW) != nil {
-		return false
-	}
-	s.linked[id] = true
-	return true
-}
-
-// check reports a file that is not what it was when everything was decided.
-func check(e *Entry, name string) error {
-	info, err := os.Lstat(name)
-	if err != nil {
-		return err
-	}
-	if e.Dir || e.Link != "" || info.Mode().IsRegular() && info.Size() == e.Size {
-		return nil
-	}
-	return fmt.Errorf("%s: %w: it has changed", e.File, ErrSource)
-}
-
-// verifyStaged checks the sha256 of what was linked, while mke2fs copies it.
-func (w *writer) verifyStaged(ctx context.Context, m *Medium, s staged) error {
-	c := newCopier(ctx, &w.count)
-	for _, i := range s.hash {
-		e := m.Entries[i]
-		if e.SHA256 == "" {
-			w.count.Add(e.Size)
-			continue
-		}
-		source := e.File
-		e.File = filepath.Join(s.dir, filepath.FromSlash(e.Path))
-		if err := c.copy(io.Discard, &e); err != nil {
-			return fmt.Errorf("%s: %w", source, err)
-		}
-	}
-	return nil
 }
 
 // makeFilesystem runs mke2fs.

@@ -14,8 +14,7 @@ import (
 
 // rootFiles is what an extra root holds.
 type rootFiles struct {
-	root    string // its folder in the guest, "steps-guix"
-	dir     string // on the host
+	root    string // its folder in the guest and in the tree, "steps-guix"
 	entries []tree.Entry
 }
 
@@ -112,7 +111,7 @@ func (p *planner) listExtra() error {
 		if err != nil {
 			return p.inTree(err)
 		}
-		p.extra = append(p.extra, rootFiles{root: plan.Root, dir: p.tree.Path(plan.Root), entries: entries})
+		p.extra = append(p.extra, rootFiles{root: plan.Root, entries: entries})
 	}
 	return nil
 }
@@ -121,7 +120,7 @@ func (p *planner) listExtra() error {
 func (p *planner) addExtra(s *fileset) {
 	for _, r := range p.extra {
 		for _, e := range r.entries {
-			s.add(hostEntry(r.root+"/"+e.Path, r.dir, e))
+			p.addTreeFile(s, r.root+"/"+e.Path, r.root, e)
 		}
 	}
 }

@@ -118,8 +118,8 @@ func TestExtraScripts(t *testing.T) {
 		if _, wanted := want[e.Path]; !wanted {
 			continue
 		}
-		if e.File != "" {
-			t.Errorf("%s is a copy of %s", e.Path, e.File)
+		if e.Source != nil {
+			t.Errorf("%s is a copy of %s", e.Path, e.Source.Path)
 		}
 		got[e.Path] = string(e.Data)
 	}

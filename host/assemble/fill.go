@@ -39,7 +39,7 @@ func newCopier(ctx context.Context, count *atomic.Int64) *copier {
 
 // copy writes the content of e to w. An error names the file.
 func (c *copier) copy(w io.Writer, e *Entry) error {
-	if e.File == "" {
+	if e.Source == nil {
 		c.count.Add(e.Size)
 		_, err := w.Write(e.Data)
 		return err
@@ -64,7 +64,7 @@ func (c *copier) stream(w io.Writer, src io.Reader, e *Entry) error {
 		}
 		n, err := src.Read(c.buf[:min(int64(len(c.buf)), left+1)])
 		if left -= int64(n); left < 0 {
-			return fmt.Errorf("%s: %w: more than %d bytes", e.File, ErrSource, e.Size)
+			return fmt.Errorf("%s: %w: more than %d bytes", e.Source.Path, ErrSource, e.Size)
 		}
 		c.count.Add(int64(n))
 		if e.SHA256 != "" {
@@ -81,7 +81,7 @@ func (c *copier) stream(w io.Writer, src io.Reader, e *Entry) error {
 		}
 	}
 	if left > 0 {
-		return fmt.Errorf("%s: %w: %d bytes instead of %d", e.File, ErrSource, e.Size-left, e.Size)
+		return fmt.Errorf("%s: %w: %d bytes instead of %d", e.Source.Path, ErrSource, e.Size-left, e.Size)
 	}
 	return c.check(e)
 }
@@ -91,7 +91,7 @@ func (c *copier) check(e *Entry) error {
 		return nil
 	}
 	if got := hex.EncodeToString(c.sum.Sum(nil)); got != e.SHA256 {
-		return fmt.Errorf("%s: %w: sha256 %s instead of %s: delete it and fetch it again", e.File, ErrSource, got, e.SHA256)
+		return fmt.Errorf("%s: %w: sha256 %s instead of %s: delete it and fetch it again", e.Source.Path, ErrSource, got, e.SHA256)
 	}
 	return nil
 }

@@ -5,7 +5,7 @@ package assemble
 
 import (
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,7 +49,7 @@ func (p *planner) list() (err error) {
 		return err
 	}
 	if o.Boot.Repo != "" {
-		if p.repo, err = listRepo(o.Boot.Repo); err != nil {
+		if err := p.listRepo(o.Boot.Repo); err != nil {
 			return err
 		}
 	}
@@ -59,17 +59,14 @@ func (p *planner) list() (err error) {
 	return nil
 }
 
-func listRepo(dir string) ([]tree.Entry, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("--repo: %w", err)
+func (p *planner) listRepo(dir string) (err error) {
+	if p.repoDir, err = p.open(dir); err != nil {
+		return fmt.Errorf("--repo: %w", err)
 	}
-	defer root.Close()
-	entries, err := tree.List(root.FS(), ".")
-	if err != nil {
-		return nil, fmt.Errorf("--repo %s: %w", dir, err)
+	if p.repo, err = tree.List(p.repoDir, "."); err != nil {
+		return fmt.Errorf("--repo %s: %w", dir, err)
 	}
-	return entries, nil
+	return nil
 }
 
 // media puts everything on its medium.
@@ -212,13 +209,13 @@ func (p *planner) reused() error {
 func (p *planner) base(s *fileset, kernelBootstrap bool) {
 	if p.a.preseed != nil {
 		p.a.preseed.addTo(s)
-		s.add(Entry{Path: "kaem.x86", Size: p.treeSize("seed/preseeded.kaem"), File: p.hostPath("seed/preseeded.kaem"), Exec: true})
+		p.addTreeFile(s, "kaem.x86", tree.Seed, tree.Entry{Path: "preseeded.kaem", Exec: true})
 	} else {
 		p.addSeeds(s, kernelBootstrap)
 	}
 	for _, e := range p.stepFiles {
 		if e.Path != "bootstrap.cfg" {
-			s.add(hostEntry("steps/"+e.Path, p.hostPath(tree.Steps), e))
+			p.addTreeFile(s, "steps/"+e.Path, tree.Steps, e)
 		}
 	}
 	p.addExtra(s)
@@ -236,11 +233,9 @@ func (p *planner) addSeeds(s *fileset, kernelBootstrap bool) {
 		if kernelBootstrap && (e.Path == seedsDir || strings.HasPrefix(e.Path, seedsDir+"/")) {
 			continue
 		}
-		s.add(hostEntry(e.Path, p.hostPath(tree.Stage0), e))
+		p.addTreeFile(s, e.Path, tree.Stage0, e)
 		if !kernelBootstrap && e.Path == first {
-			init := hostEntry("init", p.hostPath(tree.Stage0), e)
-			init.File = filepath.Join(p.hostPath(tree.Stage0), filepath.FromSlash(first))
-			s.add(init)
+			p.addTreeFile(s, "init", tree.Stage0, e)
 		}
 	}
 	if _, found := s.entries["init"]; !kernelBootstrap && !found {
@@ -248,7 +243,7 @@ func (p *planner) addSeeds(s *fileset, kernelBootstrap bool) {
 	}
 	for _, e := range p.seed {
 		if !e.Dir && !strings.Contains(e.Path, "/") {
-			s.add(hostEntry(e.Path, p.hostPath(tree.Seed), e))
+			p.addTreeFile(s, e.Path, tree.Seed, e)
 		}
 	}
 }
@@ -259,30 +254,28 @@ func (p *planner) addRepo(s *fileset, dir string) {
 	}
 	s.dir(dir)
 	for _, e := range p.repo {
-		s.add(hostEntry(dir+"/"+e.Path, p.a.Options.Boot.Repo, e))
+		s.addHost(dir+"/"+e.Path, p.repoDir, e.Path, filepath.Join(p.a.Options.Boot.Repo, filepath.FromSlash(e.Path)), e)
 	}
 }
 
-// hostPath is the path on the host of a file of the tree.
-func (p *planner) hostPath(name string) string {
-	return filepath.Join(p.tree.Dir(), filepath.FromSlash(name))
+// addTreeFile adds, by the name to, something that was listed in the folder dir of the tree.
+func (p *planner) addTreeFile(s *fileset, to, dir string, e tree.Entry) {
+	name := dir + "/" + e.Path
+	s.addHost(to, p.tree.FS(), name, p.tree.Path(name), e)
 }
 
-// treeSize is the size of a file of the tree that is known to be there.
-func (p *planner) treeSize(name string) int64 {
-	info, err := os.Stat(p.hostPath(name))
-	if err != nil {
-		return 0 // opening it will say so
-	}
-	return info.Size()
-}
-
-// hostEntry is an entry for something that was listed in the folder dir of the host.
-func hostEntry(name, dir string, e tree.Entry) Entry {
+// addHost adds, by the name to, something that was listed as name in fsys and is path on the host.
+func (s *fileset) addHost(to string, fsys fs.FS, name, path string, e tree.Entry) {
 	if e.Dir {
-		return Entry{Path: name, Dir: true}
+		s.dir(to)
+		return
 	}
-	return Entry{Path: name, Exec: e.Exec, Size: e.Size, File: filepath.Join(dir, filepath.FromSlash(e.Path))}
+	source, err := tree.Find(fsys, name, path)
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.add(Entry{Path: to, Exec: e.Exec, Size: source.Size, Source: source})
 }
 
 // finish sorts the entries of a medium and adds it to the assembly.

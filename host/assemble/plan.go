@@ -75,7 +75,17 @@ type Assembly struct {
 	FiwixScript []byte
 	Warnings    []string
 
-	preseed *preseed // nil without --early-preseed
+	preseed *preseed    // nil without --early-preseed
+	open    []io.Closer // the folders that the files of the media are in
+}
+
+// Close ends the use of the tree and of the other folders; Write needs them.
+func (a *Assembly) Close() error {
+	var failed []error
+	for _, c := range a.open {
+		failed = append(failed, c.Close())
+	}
+	return errors.Join(failed...)
 }
 
 // Medium is the medium of that name, or nil.
@@ -88,8 +98,9 @@ func (a *Assembly) Medium(name string) *Medium {
 	return nil
 }
 
-// Plan decides what goes where. It reads the tree and the names and sizes of the distfiles, and writes nothing.
-func Plan(ctx context.Context, o Options) (*Assembly, error) {
+// Plan decides what goes where. It reads the tree and the names and sizes of the distfiles, and writes nothing. The
+// Assembly ends with Close.
+func Plan(ctx context.Context, o Options) (_ *Assembly, err error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
@@ -97,14 +108,20 @@ func Plan(ctx context.Context, o Options) (*Assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
+	a := &Assembly{open: []io.Closer{t}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
 	if err := addExtras(t, &o.Extra); err != nil {
 		return nil, err
 	}
 	if o.Distfiles == "" {
 		o.Distfiles = filepath.Join(t.Dir(), tree.Distfiles)
 	}
-	p := &planner{ctx: ctx, tree: t, a: &Assembly{Options: o, Warnings: o.Boot.Warnings()}}
+	a.Options, a.Warnings = o, o.Boot.Warnings()
+	p := &planner{ctx: ctx, tree: t, a: a}
 	for _, step := range []func() error{
 		p.checkTree, p.steps, p.extraRoots, p.findDistfiles, p.payload, p.budgetInput, p.baseTarball, p.overlay, p.list, p.media, p.budget,
 	} {
@@ -118,12 +135,22 @@ func Plan(ctx context.Context, o Options) (*Assembly, error) {
 	return p.a, nil
 }
 
+// open opens a folder for as long as the Assembly lasts.
+func (p *planner) open(dir string) (*tree.Folder, error) {
+	f, err := tree.OpenFolder(dir)
+	if err == nil {
+		p.a.open = append(p.a.open, f)
+	}
+	return f, err
+}
+
 // planner holds what Plan finds out on its way.
 type planner struct {
 	ctx  context.Context //nolint:containedctx // lives for one Plan
 	tree *tree.Tree
 	a    *Assembly
 
+	distfiles *tree.Folder // nil: there is none
 	files     []found      // what the plan needs from the folder of distfiles
 	folder    []tree.Entry // everything in that folder, with all sources
 	agent     *Entry       // the agent, wherever it goes
@@ -133,6 +160,7 @@ type planner struct {
 	stepFiles []tree.Entry
 	extra     []rootFiles // of the extra roots
 	repo      []tree.Entry
+	repoDir   *tree.Folder
 	keys      []overlay.Key
 	in        budget.Input    // all but the first medium
 	unread    []string        // warnings about limits that cannot be read
@@ -170,7 +198,11 @@ func (p *planner) checkTree() error {
 	if !boot.KernelBootstrap() {
 		return nil
 	}
-	sum, err := p.tree.SHA256(tree.KexecFiwix)
+	sum := ""
+	source, err := p.tree.Find(tree.KexecFiwix)
+	if err == nil {
+		sum, err = source.SHA256(p.ctx)
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		p.warn("%s is not there: nothing in this tree starts Fiwix as Kindling knows it", tree.KexecFiwix)
@@ -334,11 +366,16 @@ func (p *planner) openAgent() error {
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	sum, size, err := hashFile(name)
+	source, folder, err := tree.FindFile(name)
+	digest := ""
+	if err == nil {
+		p.a.open = append(p.a.open, folder)
+		digest, err = source.SHA256(p.ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("agent: %w (build it, or name it with --agent, or give --agent=off)", err)
 	}
-	p.agent = &Entry{Path: overlay.AgentPath, Exec: true, Size: size, File: name, SHA256: sum}
+	p.agent = &Entry{Path: overlay.AgentPath, Exec: true, Size: source.Size, Source: source, SHA256: digest}
 	return nil
 }
 

@@ -93,7 +93,7 @@ func TestRefused(t *testing.T) {
 			nil, "--net-static: eth0: 192.0.2.0/24 is the address of the network itself"},
 		{"no tree", func(_ *testing.T, _ *small, o *assemble.Options) { o.Tree += "x" }, os.ErrNotExist, "open tree"},
 		{"no agent", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = "/nonexistent" }, os.ErrNotExist, "--agent=off"},
-		{"agent is a folder", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = repo }, assemble.ErrSource, "agent"},
+		{"agent is a folder", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = repo }, tree.ErrEntry, "agent"},
 		{"no manifest", remove("steps/manifest"), tree.ErrShape, "steps/manifest"},
 		{"empty submodule", empty("seed/stage0-posix"), tree.ErrShape, "submodules"},
 		{"no builder-hex0", remove("builder-hex0"), tree.ErrShape, "builder-hex0"},

@@ -17,9 +17,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/ulikunitz/xz"
+
+	"kindling/host/tree"
 )
 
 // ErrPreseed says that an early preseed cannot be used.
@@ -55,7 +58,12 @@ func openPreseed(ctx context.Context, file string) (*preseed, error) {
 
 // read calls visit for each entry, in the order of the tarball.
 func (p *preseed) read(ctx context.Context, visit func(Entry, io.Reader) error) error {
-	f, err := os.Open(p.file)
+	source, folder, err := tree.FindFile(p.file)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	f, err := source.Open()
 	if err != nil {
 		return err
 	}
@@ -209,27 +217,28 @@ func (s *fileset) follow(name string) (Entry, bool) {
 }
 
 // unpack writes the files of the tarball into the folder dir, which is empty, by the number that each has there, and
-// gives the names by their paths in the tarball.
-func (p *preseed) unpack(ctx context.Context, dir string) (map[string]string, error) {
-	names := map[string]string{}
+// gives them by their paths in the tarball.
+func (p *preseed) unpack(ctx context.Context, dir string, opened fs.FS) (map[string]*tree.Source, error) {
+	sources := map[string]*tree.Source{}
+	count := 0
 	err := p.read(ctx, func(e Entry, r io.Reader) error {
 		if e.Dir || e.Link != "" || e.Size < 0 {
 			return nil
 		}
-		name := filepath.Join(dir, fmt.Sprint(len(names)))
-		if _, again := names[e.Path]; again {
-			name += ".again"
-		}
-		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		name := strconv.Itoa(count)
+		count++
+		out, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
 		_, err = io.Copy(out, r)
-		names[e.Path] = name
-		return errors.Join(err, out.Close())
+		if err = errors.Join(err, out.Close()); err == nil {
+			sources[e.Path], err = tree.Find(opened, name, p.file+": "+e.Path)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--early-preseed %s: %w", p.file, err)
 	}
-	return names, nil
+	return sources, nil
 }

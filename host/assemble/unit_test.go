@@ -115,7 +115,7 @@ func TestBootSize(t *testing.T) {
 		name := "./f"
 		record := "src 1048576 " + name // the size has seven digits in all cases but one
 		size := tt.file + int64(len(record)-len("src "+" "+name)-len(itoa(tt.file)))
-		img, err := layoutBoot(nil, nil, []Entry{{Path: "f", Size: size, File: "x"}}, tt.target)
+		img, err := layoutBoot(nil, nil, []Entry{{Path: "f", Size: size}}, tt.target)
 		if err != nil || img.size != tt.want {
 			t.Errorf("file of %d, target %d: %d bytes, %v, want %d", size, tt.target, img.size, err, tt.want)
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"kindling/host/initramfs"
+	"kindling/host/tree"
 )
 
 // Progress is how far Write has got, in bytes of content.
@@ -112,8 +114,12 @@ func (w *writer) unpackPreseed(ctx context.Context, a *Assembly) ([]Medium, func
 	if err != nil {
 		return nil, none, err
 	}
-	cleanup := func() { _ = os.RemoveAll(where) }
-	names, err := a.preseed.unpack(ctx, where)
+	opened, err := tree.OpenFolder(where)
+	if err != nil {
+		return nil, none, errors.Join(err, os.Remove(where))
+	}
+	cleanup := func() { _ = errors.Join(opened.Close(), os.RemoveAll(where)) }
+	sources, err := a.preseed.unpack(ctx, where, opened)
 	if err != nil {
 		cleanup()
 		return nil, none, err
@@ -127,7 +133,7 @@ func (w *writer) unpackPreseed(ctx context.Context, a *Assembly) ([]Medium, func
 			e := &m.Entries[j]
 			byPath[e.Path] = e
 			if e.Archive != "" {
-				e.File = names[e.Archive]
+				e.Source = sources[e.Archive]
 			}
 		}
 		m.boot.pieces = append([]piece(nil), m.boot.pieces...)
@@ -183,7 +189,7 @@ func (w *writer) medium(ctx context.Context, m *Medium) (Image, error) {
 		image.Size = m.Bytes
 		return image, w.writeFolder(ctx, m)
 	case FormatInitramfs:
-		sum, err := initramfs.Create(ctx, image.Path, initramfs.Files(initramfsFiles(m)...))
+		sum, err := initramfs.Create(ctx, image.Path, initramfs.Files(initramfsFiles(ctx, m)...))
 		image.Size = sum.Size
 		return image, err
 	case FormatExt3:
@@ -220,7 +226,7 @@ func (w *writer) writePieces(ctx context.Context, f *os.File, pieces []piece, si
 	return fill(ctx, f, pieces, w.workers, &w.count)
 }
 
-func initramfsFiles(m *Medium) []initramfs.File {
+func initramfsFiles(ctx context.Context, m *Medium) []initramfs.File {
 	files := make([]initramfs.File, 0, len(m.Entries))
 	for i := range m.Entries {
 		e := &m.Entries[i]
@@ -229,11 +235,25 @@ func initramfsFiles(m *Medium) []initramfs.File {
 			files = append(files, initramfs.Directory(e.Path, 0o755))
 		case e.Link != "":
 			files = append(files, initramfs.Symlink(e.Path, e.Link))
-		case e.File != "":
-			files = append(files, initramfs.HostFile(e.Path, e.mode(), e.File))
+		case e.Source != nil:
+			open := func() (initramfs.Content, error) { return openVerified(ctx, e) }
+			files = append(files, initramfs.Opened(e.Path, e.mode(), e.Size, open))
 		default:
 			files = append(files, initramfs.Regular(e.Path, e.mode(), e.Data))
 		}
 	}
 	return files
+}
+
+// openVerified opens a file of the host after its sha256 was checked.
+func openVerified(ctx context.Context, e *Entry) (initramfs.Content, error) {
+	f, err := e.Source.Open()
+	if err != nil || e.SHA256 == "" {
+		return f, err
+	}
+	var uncounted counter
+	if err := newCopier(ctx, &uncounted).stream(io.Discard, io.NewSectionReader(f, 0, e.Size+1), e); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -4,10 +4,8 @@
 package checkpoint
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -16,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"kindling/host/imagefile"
+	"kindling/host/machine"
 	"kindling/host/qemu"
 	"kindling/host/qmp"
+	"kindling/host/rundir"
 )
 
 // alphabet is a whole operating system: at each tick of the clock it writes the next letter to the second sector of its
@@ -46,43 +47,48 @@ const letters = "abcdefghijklmnopqrstuvwxyz"
 type started struct {
 	process *qemu.Process
 	vm      *qmp.Client
-	console string
+	run     *rundir.Dir
 }
 
-// start runs o with a console of its own that begins with text.
-func start(t *testing.T, o qemu.Options, text string) started {
+func newRun(t *testing.T) *rundir.Dir {
 	t.Helper()
-	dir := t.TempDir()
-	console := filepath.Join(dir, "console.log")
-	if err := os.WriteFile(console, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o.Serials, o.QMPSocket = []qemu.Serial{{File: console, Append: true}}, filepath.Join(dir, "qmp")
-	log, err := os.Create(filepath.Join(dir, "qemu.log"))
+	run, err := rundir.Create(rundir.Options{Path: filepath.Join(t.TempDir(), "run")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	p, err := qemu.Start(t.Context(), o, log)
+	t.Cleanup(func() { run.Close() })
+	return run
+}
+
+// start runs o; its console goes into the log of run.
+func start(t *testing.T, o qemu.Options, run *rundir.Dir) started {
+	t.Helper()
+	o.Control = true
+	p, err := qemu.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	console, err := run.Append(rundir.ConsoleLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(console, p.Ports[0]); console.Close() }()
 	t.Cleanup(func() {
 		if err := p.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if said, err := os.ReadFile(log.Name()); err == nil && len(said) > 0 {
+		if said, err := io.ReadAll(p.Output); err == nil && len(said) > 0 {
 			t.Logf("QEMU: %s", said)
 		}
+		p.Close()
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	vm, err := qmp.Dial(ctx, o.QMPSocket)
+	vm, err := qmp.New(ctx, p.Control)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { vm.Close() })
-	return started{p, vm, console}
+	return started{p, vm, run}
 }
 
 // end waits for the last letter, ends the machine so that its disks are written out, and gives its console.
@@ -92,7 +98,12 @@ func (s started) end(t *testing.T) string {
 	if err := s.process.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(s.console)
+	return s.console(t)
+}
+
+func (s started) console(t *testing.T) string {
+	t.Helper()
+	text, err := s.run.Read(rundir.ConsoleLog, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,53 +114,47 @@ func (s started) end(t *testing.T) string {
 func (s started) wait(t *testing.T, letter string) {
 	t.Helper()
 	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
-		if text, err := os.ReadFile(s.console); err == nil && strings.Contains(string(text), letter) {
+		if strings.Contains(s.console(t), letter) {
 			return
 		}
 	}
 	t.Fatalf("no %q on the console within a minute", letter)
 }
 
-// sector2 is the first byte of an image's second sector.
-func sector2(t *testing.T, d qemu.Drive) string {
+// sector2 is the first byte of a disk's second sector.
+func sector2(t *testing.T, chain imagefile.Chain) string {
 	t.Helper()
 	raw := filepath.Join(t.TempDir(), "raw")
-	out, err := exec.Command("qemu-img", "dd", "-f", string(d.Format), "-O", "raw", "bs=512", "skip=1", "count=2", "if="+d.Path, "of="+raw).CombinedOutput()
+	out, err := exec.Command("qemu-img", "convert", "--image-opts", chain.Options(), "-O", "raw", raw).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	f, err := os.Open(raw)
+	data, err := os.ReadFile(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	b := make([]byte, 1)
-	if _, err := io.ReadFull(f, b); err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return string(data[512:513])
 }
 
-func machineOptions(t *testing.T) qemu.Options {
+// letterMachine is a machine of a run that writes the alphabet.
+func letterMachine(t *testing.T) (*rundir.Dir, machine.Machine) {
 	t.Helper()
-	disk := filepath.Join(t.TempDir(), "boot.img")
-	if err := os.WriteFile(disk, append(alphabet(), make([]byte, 1<<20)...), 0o600); err != nil {
+	run := newRun(t)
+	if err := os.WriteFile(run.At("disks/boot.img"), append(alphabet(), make([]byte, 1<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return qemu.Options{
-		Binary: qemu.BinaryI386, MemoryMiB: 16, Cores: 1, Accel: qemu.AccelTCG, NoDefaults: true,
-		Drives: []qemu.Drive{{Path: disk, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}},
-	}
+	return run, machine.Machine{Schema: machine.Schema, Accel: qemu.AccelTCG, MemoryMiB: 16, Cores: 1, Demo: true, Disks: []machine.Disk{
+		{Layers: []machine.Layer{{File: "disks/boot.img", Format: imagefile.Raw}}, Interface: qemu.InterfaceIDE},
+	}}
 }
 
 // A machine is kept twice on its way, ends, and goes on twice from each of the two: every time where it was, with the
 // disk as it was then, and none of it changes what was kept.
 func TestTakeAndRestore(t *testing.T) {
-	o := machineOptions(t)
-	m := start(t, o, "")
-	o.Serials = []qemu.Serial{{File: m.console}}
-	taker := &Taker{Dir: filepath.Join(t.TempDir(), "checkpoints"), Machine: o, Started: time.Now(), Sockets: t.TempDir(),
-		Mirrors: []Mirror{{"/srv", 8080}}}
+	run, facts := letterMachine(t)
+	m := start(t, facts.Options(run.Path(), qemu.BinaryI386), run)
+	settle := func(context.Context) error { time.Sleep(100 * time.Millisecond); return nil }
+	taker := &Taker{Run: run, Machine: facts, Started: time.Now(), Settle: settle}
 	for _, tc := range []struct{ letter, name string }{{"d", "early"}, {"k", "late"}} {
 		m.wait(t, tc.letter)
 		if _, err := taker.Take(t.Context(), m.vm, tc.name, "phase"); err != nil {
@@ -159,24 +164,30 @@ func TestTakeAndRestore(t *testing.T) {
 	if got := m.end(t); got != letters {
 		t.Fatalf("the machine that was kept wrote %q", got)
 	}
-	if got := sector2(t, taker.Machine.Drives[0]); got != "z" {
+	if got := sector2(t, taker.Machine.Disks[0].Chain(run.Path())); got != "z" {
 		t.Errorf("its disk ends with %q", got)
 	}
-	list, err := List(taker.Dir)
+	list, err := List(run)
 	if err != nil || len(list) != 2 || list[0].Name != "early" || list[1].Name != "late" {
 		t.Fatalf("list %v, %v", list, err)
 	}
 	for _, c := range list {
 		had := letters[:c.Console]
-		kept := sector2(t, c.Machine.Drives[0])
+		frozen := c.Machine.Disks[0].Chain(run.Path())
+		kept := sector2(t, frozen)
 		if last := had[len(had)-1:]; kept != last && kept != string(last[0]+1) { // the disk comes first
 			t.Errorf("%s: the frozen disk has %q, the console ends with %q", c.Name, kept, last)
 		}
 		for range 2 {
 			again(t, c, had)
 		}
-		if now := sector2(t, c.Machine.Drives[0]); now != kept {
+		if now := sector2(t, frozen); now != kept {
 			t.Errorf("%s: the frozen disk was %q and is %q", c.Name, kept, now)
+		}
+	}
+	for _, name := range []string{"early/memory.zst", "drive0-after-early.qcow2", "drive0-after-late.qcow2"} {
+		if info, err := os.Stat(run.At(filepath.Join(folder, name))); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v, want it for its owner alone", name, info, err)
 		}
 	}
 }
@@ -184,21 +195,24 @@ func TestTakeAndRestore(t *testing.T) {
 // again starts a machine from c and checks that it comes to the end.
 func again(t *testing.T, c *Checkpoint, had string) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "memory")
-	o, err := c.Restored(t.Context(), t.TempDir(), socket)
+	run := newRun(t)
+	o, err := c.Restored(t.Context(), run.At(rundir.Disks), qemu.BinaryI386)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := start(t, o, had)
+	if err := run.Write(rundir.ConsoleLog, []byte(had)); err != nil {
+		t.Fatal(err)
+	}
+	m := start(t, o, run)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := c.Resume(ctx, m.vm, socket); err != nil {
+	if err := c.Resume(ctx, m.vm, m.process.Incoming); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.end(t); got != letters {
 		t.Errorf("%s: went on to %q", c.Name, got)
 	}
-	if got := sector2(t, o.Drives[0]); got != "z" {
+	if got := sector2(t, o.Drives[0].Chain); got != "z" {
 		t.Errorf("%s: its disk ends with %q", c.Name, got)
 	}
 }
@@ -223,26 +237,30 @@ func (r *refusing) Execute(_ context.Context, command string, _, result any) err
 	return nil
 }
 
+func (r *refusing) PassFile(ctx context.Context, name string, _ *os.File) error {
+	return r.Execute(ctx, "getfd", name, nil)
+}
+
 // Whatever QEMU refuses, the machine goes on and nothing is left that looks like a checkpoint.
 func TestTakeFails(t *testing.T) {
 	for _, command := range []string{"stop", "transaction", "migrate-set-parameters", "migrate", "query-migrate", "none"} {
 		t.Run(command, func(t *testing.T) {
 			vm := &refusing{command: command}
-			o := machineOptions(t)
-			taker := &Taker{Dir: filepath.Join(t.TempDir(), "c"), Machine: o, Sockets: t.TempDir()}
+			run, facts := letterMachine(t)
+			taker := &Taker{Run: run, Machine: facts}
 			if _, err := taker.Take(t.Context(), vm, "x", "phase"); err == nil {
 				t.Fatal("no error")
 			}
 			if last := vm.asked[len(vm.asked)-1]; command != "stop" && last != "cont" {
 				t.Errorf("the last command was %s: the machine stands still", last)
 			}
-			if list, err := List(taker.Dir); err != nil || len(list) > 0 {
+			if list, err := List(run); err != nil || len(list) > 0 {
 				t.Errorf("left: %v, %v", list, err)
 			}
-			if _, err := os.Stat(filepath.Join(taker.Dir, "x"+unfinished)); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Stat(run.At(filepath.Join(folder, "x"+unfinished))); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the unfinished folder is still there: %v", err)
 			}
-			frozen := taker.Machine.Drives[0].Path != o.Drives[0].Path
+			frozen := len(taker.Machine.Disks[0].Layers) > 1
 			if want := command != "stop" && command != "transaction"; frozen != want {
 				t.Errorf("disk frozen: %v, want %v", frozen, want)
 			}
@@ -251,10 +269,10 @@ func TestTakeFails(t *testing.T) {
 }
 
 func TestNoRoom(t *testing.T) {
-	o := machineOptions(t)
-	o.MemoryMiB = 1 << 20
+	run, facts := letterMachine(t)
+	facts.MemoryMiB = 1 << 20
 	vm := &refusing{}
-	taker := &Taker{Dir: t.TempDir(), Machine: o, Sockets: t.TempDir()}
+	taker := &Taker{Run: run, Machine: facts}
 	if _, err := taker.Take(t.Context(), vm, "x", "phase"); !errors.Is(err, ErrSpace) {
 		t.Errorf("error %v, want %v", err, ErrSpace)
 	}
@@ -263,76 +281,112 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+const good = `{"schema":2,"name":"x","phase":"p","made":"2026-01-02T03:04:05Z","elapsed_ms":1,"machine":{"schema":2,"label":"l","demo":true,` +
+	`"accel":"tcg","memory_mib":1,"cores":1,"disks":[{"layers":[{"file":"disks/boot.img","format":"raw"}],"interface":"ide"}]},` +
+	`"console_bytes":1,"event_bytes":2,"memory_bytes":6}`
+
 func TestOpenRefuses(t *testing.T) {
-	dir := t.TempDir()
-	image := filepath.Join(dir, "disk")
-	memory := []byte("memory")
-	good := fmt.Sprintf(`{"schema":1,"name":"x","memory_bytes":%d,"machine":{"Binary":"q","MemoryMiB":1,"Cores":1,"Accel":"tcg",`+
-		`"Drives":[{"Path":%q,"Format":"raw","Interface":"ide"}]}}`, len(memory), image)
 	for _, tc := range []struct{ name, meta, want string }{
 		{"good", good, ""},
-		{"schema", strings.Replace(good, `"schema":1`, `"schema":2`, 1), "this program knows 1"},
+		{"schema", strings.Replace(good, `"schema":2`, `"schema":1`, 1), "this program knows 2"},
 		{"another's", strings.Replace(good, `"x"`, `"y"`, 1), "calls itself"},
-		{"cut memory", strings.Replace(good, `_bytes":6`, `_bytes":7`, 1), "has 6 bytes, not 7"},
-		{"disk gone", strings.Replace(good, image, image+"-gone", 1), "no such file"},
+		{"cut memory", strings.Replace(good, `y_bytes":6`, `y_bytes":7`, 1), "has 6 bytes, not 7"},
+		{"negative size", strings.Replace(good, `"console_bytes":1`, `"console_bytes":-1`, 1), "negative"},
+		{"out of the folder", strings.Replace(good, "disks/boot.img", "../boot.img", 1), "neither a plain path"},
 		{"machine that cannot be", strings.Replace(good, `"tcg"`, `"magic"`, 1), "none of auto, kvm, tcg"},
+		{"a program to start", strings.Replace(good, `"cores"`, `"Binary":"/bin/sh","cores"`, 1), "unknown field"},
 		{"cut", good[:40], "damaged"},
-		{"huge", strings.Repeat(" ", maxMeta+1), "more than"},
+		{"huge", strings.Repeat(" ", maxMeta+1), "larger than"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			sub := filepath.Join(t.TempDir(), "all")
-			if err := os.MkdirAll(filepath.Join(sub, "x"), 0o700); err != nil {
+			run := newRun(t)
+			if err := os.MkdirAll(run.At(at("x", "")), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			for path, data := range map[string][]byte{
-				image: nil, filepath.Join(sub, "x", metaFile): []byte(tc.meta), filepath.Join(sub, "x", memoryFile): memory,
-			} {
-				if err := os.WriteFile(path, data, 0o600); err != nil {
+			for file, data := range map[string]string{metaFile: tc.meta, memoryFile: "memory"} {
+				if err := os.WriteFile(run.At(at("x", file)), []byte(data), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			_, err := Open(sub, "x")
+			_, err := Open(run, "x")
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
-			if list, err := List(sub); (err == nil) != (tc.want == "") || len(list) > 1 {
+			if list, err := List(run); (err == nil) != (tc.want == "") || len(list) > 1 {
 				t.Errorf("list %v, %v", list, err)
 			}
 		})
 	}
+	run := newRun(t)
 	for _, name := range []string{"", "..", "../x", "X", ".x", strings.Repeat("a", 41)} {
-		if _, err := Open(dir, name); !errors.Is(err, ErrNone) {
+		if _, err := Open(run, name); !errors.Is(err, ErrNone) {
 			t.Errorf("open %q: %v", name, err)
 		}
-		if err := Remove(dir, name); !errors.Is(err, ErrNone) {
+		if err := Remove(run, name); !errors.Is(err, ErrNone) {
 			t.Errorf("remove %q: %v", name, err)
 		}
 	}
 }
 
+// A frozen image that a foreign folder has replaced by a link is not followed.
+func TestRestoreLink(t *testing.T) {
+	run, facts := letterMachine(t)
+	if err := errors.Join(os.Remove(run.At("disks/boot.img")), os.Symlink("/etc/passwd", run.At("disks/boot.img"))); err != nil {
+		t.Fatal(err)
+	}
+	c := &Checkpoint{Name: "x", Machine: facts, run: run}
+	if o, err := c.Restored(t.Context(), t.TempDir(), "qemu"); !errors.Is(err, rundir.ErrFile) {
+		t.Errorf("restored %v, %v", o.Drives, err)
+	}
+}
+
+// QEMU writes a new image only where nothing is: a link in a foreign folder would lead it anywhere.
+func TestNewLayer(t *testing.T) {
+	run := newRun(t)
+	taker := &Taker{Run: run}
+	if err := errors.Join(os.Mkdir(run.At(folder), 0o700), os.Symlink("/etc/passwd", run.At(folder+"/drive0-after-x.qcow2"))); err != nil {
+		t.Fatal(err)
+	}
+	if file, err := taker.newLayer("drive0-after-x"); err != nil || file != folder+"/drive0-after-x-2.qcow2" {
+		t.Errorf("%s, %v", file, err)
+	}
+	if err := errors.Join(os.RemoveAll(run.At(folder)), os.Symlink(t.TempDir(), run.At(folder))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := taker.prepare("x"); !errors.Is(err, rundir.ErrFile) {
+		t.Errorf("a folder of checkpoints that is a link: %v", err)
+	}
+}
+
 func TestRemove(t *testing.T) {
-	dir := t.TempDir()
-	for _, path := range []string{"a/" + metaFile, "a/" + memoryFile, "b/" + metaFile, "drive0-after-a.qcow2"} {
-		path = filepath.Join(dir, path)
+	run := newRun(t)
+	for _, name := range []string{at("a", metaFile), at("a", memoryFile), at("b", metaFile), folder + "/drive0-after-a.qcow2"} {
+		path := run.At(name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("{}"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := Remove(dir, "a"); err != nil {
+	if err := Remove(run, "a"); err != nil {
 		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil {
-		t.Fatal(err)
+	left, err := os.ReadDir(run.At(folder))
+	if err != nil || len(left) != 2 || left[0].Name() != "b" {
+		t.Errorf("left: %v, %v", left, err)
 	}
-	var names bytes.Buffer
-	for _, l := range left {
-		names.WriteString(filepath.Base(l) + " ")
-	}
-	if got := names.String(); got != "b drive0-after-a.qcow2 " {
-		t.Errorf("left: %s", got)
-	}
-	if err := Remove(dir, "a"); !errors.Is(err, ErrNone) {
+	if err := Remove(run, "a"); !errors.Is(err, ErrNone) {
 		t.Errorf("again: %v", err)
 	}
+}
+
+// FuzzDecode reads checkpoint.json of a hostile folder.
+func FuzzDecode(f *testing.F) {
+	if _, err := decode([]byte(good)); err != nil {
+		f.Fatalf("the seed does not parse: %v", err)
+	}
+	f.Add([]byte(good))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := decode(data); err == nil && c.Machine.Check() != nil {
+			t.Errorf("a machine that cannot be: %+v", c.Machine)
+		}
+	})
 }

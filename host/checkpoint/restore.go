@@ -9,85 +9,68 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
+	"kindling/host/imagefile"
 	"kindling/host/qemu"
 )
 
-// Restored makes the options of a machine that goes on from the checkpoint: new disks in dir over the frozen ones, and
-// the memory expected on socket. Its serial ports are the caller's to set. It needs qemu-img.
-func (c *Checkpoint) Restored(ctx context.Context, dir, socket string) (qemu.Options, error) {
-	o := c.Machine
-	o.Drives = slices.Clone(o.Drives)
+// maxWindow is the most memory, in bytes, that unpacking may take; what a Taker packs has less.
+const maxWindow = 64 << 20
+
+// Restored makes the options of a machine that goes on from the checkpoint with QEMU's program binary: new disks in dir
+// over the frozen ones. It waits for its memory. Files outside the checkpoint's run folder are the caller's to confirm.
+func (c *Checkpoint) Restored(ctx context.Context, dir, binary string) (qemu.Options, error) {
+	o := c.Machine.Options(c.run.Path(), binary)
+	local, _ := c.Machine.Files(c.run.Path())
+	for _, file := range local {
+		if err := c.run.Check(file, 0); err != nil {
+			return o, fmt.Errorf("checkpoint %s: %w", c.Name, err)
+		}
+	}
 	for i, d := range o.Drives {
-		if d.Snapshot || d.ReadOnly {
+		if d.Snapshot {
 			continue
 		}
 		path := filepath.Join(dir, "drive"+strconv.Itoa(i)+"-from-"+c.Name+".qcow2")
-		if err := overlay(ctx, path, d); err != nil {
+		if err := imagefile.CreateLayer(ctx, path, d.Chain); err != nil {
 			return o, fmt.Errorf("checkpoint %s: %w", c.Name, err)
 		}
-		o.Drives[i].Path, o.Drives[i].Format = path, qemu.FormatQCOW2
+		o.Drives[i].Chain = slices.Insert(slices.Clone(d.Chain), 0, imagefile.Layer{Path: path, Format: imagefile.QCOW2})
 	}
-	o.Incoming = "unix:" + socket
+	o.Incoming, o.Control = true, true
 	return o, nil
 }
 
-// overlay makes an empty image over another one.
-func overlay(ctx context.Context, path string, over qemu.Drive) error {
-	base, err := filepath.Abs(over.Path)
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", string(over.Format), "-b", base, path)
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		return errors.New("qemu-img is not here: apt-get install qemu-utils")
-	}
-	if err != nil {
-		return fmt.Errorf("qemu-img create %s: %w: %s", path, err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-// dialPoll is how often a socket is tried that QEMU has not made yet.
-const dialPoll = 20 * time.Millisecond
-
-// Resume gives the memory to a machine that was started with what Restored made, and lets it go on. It waits for the
-// socket and for QEMU, until ctx ends.
-func (c *Checkpoint) Resume(ctx context.Context, vm Controller, socket string) (err error) {
+// Resume gives the memory to a machine that was started with what Restored made, and lets it go on. It waits for QEMU,
+// until ctx ends.
+func (c *Checkpoint) Resume(ctx context.Context, vm Controller, incoming net.Conn) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("checkpoint %s: %w", c.Name, err)
 		}
 	}()
-	f, err := os.Open(c.MemoryPath())
+	f, err := c.run.Open(at(c.Name, memoryFile))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	memory, err := zstd.NewReader(f)
+	memory, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return err
 	}
 	defer memory.Close()
-	conn, err := dial(ctx, socket)
-	if err != nil {
-		return err
+	defer context.AfterFunc(ctx, func() { _ = incoming.Close() })()
+	_, err = io.Copy(incoming, io.LimitReader(memory, int64(c.Machine.MemoryMiB)<<20+deviceState))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if _, err = io.Copy(conn, memory); err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	if err := conn.Close(); err != nil {
+	if err = errors.Join(err, incoming.Close()); err != nil {
 		return err
 	}
 	return goOn(ctx, vm)
@@ -109,21 +92,6 @@ func goOn(ctx context.Context, vm Controller) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(poll):
-		}
-	}
-}
-
-func dial(ctx context.Context, socket string) (net.Conn, error) {
-	var d net.Dialer
-	for {
-		conn, err := d.DialContext(ctx, "unix", socket)
-		if err == nil {
-			return conn, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("give QEMU its memory: %w", context.Cause(ctx))
-		case <-time.After(dialPoll):
 		}
 	}
 }

@@ -9,19 +9,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"kindling/host/qemu"
+	"kindling/host/imagefile"
+	"kindling/host/machine"
+	"kindling/host/rundir"
 )
 
 // Bounds of what a checkpoint may take.
@@ -39,16 +40,18 @@ const (
 // Controller sends commands to a running QEMU; package qmp's Client is one.
 type Controller interface {
 	Execute(ctx context.Context, command string, arguments, result any) error
+	PassFile(ctx context.Context, name string, f *os.File) error
 }
 
 // Taker makes the checkpoints of one run.
 type Taker struct {
-	Dir     string       // folder of the run's checkpoints; made when the first is
-	Machine qemu.Options // as it was started; its drives follow what Take does
-	Mirrors []Mirror
+	Run     *rundir.Dir
+	Machine machine.Machine // as it was started; its disks follow what Take does
 	Started time.Time
-	// Sockets is a folder with a short path, for the socket of the memory stream.
-	Sockets string
+	// Settle waits until the run's logs hold all that a machine which stands still has written. May be nil.
+	Settle func(ctx context.Context) error
+	// Moved hears of the disks that the machine goes on with, before it does. May be nil.
+	Moved func(machine.Machine) error
 }
 
 // ErrSpace is a checkpoint that was not begun because the disk would not hold it.
@@ -66,51 +69,57 @@ func (t *Taker) Take(ctx context.Context, vm Controller, name, phase string) (c 
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }() // gone by its new name after a success
+	defer func() { err = errors.Join(err, t.Run.Remove(tmp)) }() // gone by its new name after a success
 	if err := vm.Execute(ctx, "stop", nil, nil); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, vm.Execute(context.WithoutCancel(ctx), "cont", nil, nil)) }()
-	c = &Checkpoint{Schema: Schema, Name: name, Phase: phase, Made: time.Now().UTC(), Mirrors: t.Mirrors,
-		Elapsed: time.Since(t.Started).Milliseconds(), Machine: t.Machine, dir: filepath.Join(t.Dir, name)}
-	c.Machine.Drives = slices.Clone(t.Machine.Drives)
+	if t.Settle != nil {
+		if err := t.Settle(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c = &Checkpoint{Schema: Schema, Name: name, Phase: phase, Made: time.Now().UTC(), Elapsed: time.Since(t.Started).Milliseconds(),
+		Machine: t.Machine, Console: t.Run.Size(rundir.ConsoleLog), Events: t.Run.Size(rundir.Events), run: t.Run}
 	if err := t.freeze(ctx, vm, name); err != nil {
 		return nil, err
 	}
-	if c.Memory, err = t.saveMemory(ctx, vm, filepath.Join(tmp, memoryFile)); err != nil {
-		return nil, err
-	}
-	if c.Console, c.Events, err = t.logSizes(); err != nil {
+	if c.Memory, err = t.saveMemory(ctx, vm, filepath.Join(t.Run.At(tmp), memoryFile)); err != nil {
 		return nil, err
 	}
 	return c, publish(c, tmp)
 }
 
-// prepare makes the folder in which the checkpoint comes to be, and looks for room.
+// prepare makes the folder in which the checkpoint comes to be, below the run folder, and looks for room.
 func (t *Taker) prepare(name string) (tmp string, err error) {
 	if !nameRE.MatchString(name) {
-		return "", fmt.Errorf("%.40q is no name for one", name)
+		return "", fmt.Errorf("%.40q is not a name for one", name)
 	}
-	if _, err := os.Lstat(filepath.Join(t.Dir, name)); err == nil {
+	switch err := t.Run.Check(folder, fs.ModeDir); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.Mkdir(t.Run.At(folder), 0o700); err != nil {
+			return "", err
+		}
+	case err != nil:
+		return "", err
+	}
+	if !t.Run.Free(filepath.Join(folder, name)) {
 		return "", errors.New("there is one of that name already")
 	}
-	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
+	tmp = filepath.Join(folder, name+unfinished)
+	if err := t.Run.Remove(tmp); err != nil {
 		return "", err
 	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(t.Dir, &st); err != nil {
-		return "", fmt.Errorf("room in %s: %w", t.Dir, err)
+	if err := unix.Statfs(t.Run.At(folder), &st); err != nil {
+		return "", fmt.Errorf("room in %s: %w", t.Run.At(folder), err)
 	}
 	free, need := int64(st.Bavail)*st.Bsize, int64(t.Machine.MemoryMiB)<<20+reserve
 	if free < need {
 		return "", fmt.Errorf("%w: %d MiB free in %s, %d MiB are asked for (the guest's memory and 1 GiB)",
-			ErrSpace, free>>20, t.Dir, need>>20)
+			ErrSpace, free>>20, t.Run.At(folder), need>>20)
 	}
-	tmp = filepath.Join(t.Dir, name+unfinished)
-	if err := os.RemoveAll(tmp); err != nil {
-		return "", err
-	}
-	return tmp, os.Mkdir(tmp, 0o700)
+	return tmp, os.Mkdir(t.Run.At(tmp), 0o700)
 }
 
 // freeze lets the machine go on in new images over its present ones. Drives whose changes nobody keeps have nothing to
@@ -126,14 +135,18 @@ func (t *Taker) freeze(ctx context.Context, vm Controller, name string) error {
 		Data data   `json:"data"`
 	}
 	var actions []action
-	drives := slices.Clone(t.Machine.Drives)
-	for i, d := range drives {
-		if d.Snapshot || d.ReadOnly {
+	disks := slices.Clone(t.Machine.Disks)
+	for i, d := range disks {
+		if d.Throwaway {
 			continue
 		}
 		id := "drive" + strconv.Itoa(i) // as package qemu names them
-		drives[i].Path, drives[i].Format = filepath.Join(t.Dir, id+"-after-"+name+".qcow2"), qemu.FormatQCOW2
-		actions = append(actions, action{"blockdev-snapshot-sync", data{id, drives[i].Path, string(qemu.FormatQCOW2)}})
+		file, err := t.newLayer(id + "-after-" + name)
+		if err != nil {
+			return err
+		}
+		disks[i].Layers = slices.Insert(slices.Clone(d.Layers), 0, machine.Layer{File: file, Format: imagefile.QCOW2})
+		actions = append(actions, action{"blockdev-snapshot-sync", data{id, t.Run.At(file), string(imagefile.QCOW2)}})
 	}
 	if len(actions) == 0 {
 		return nil
@@ -141,45 +154,57 @@ func (t *Taker) freeze(ctx context.Context, vm Controller, name string) error {
 	if err := vm.Execute(ctx, "transaction", map[string]any{"actions": actions}, nil); err != nil {
 		return err
 	}
-	t.Machine.Drives = drives
-	return nil
+	t.Machine.Disks = disks
+	if t.Moved == nil {
+		return nil
+	}
+	return t.Moved(t.Machine)
+}
+
+// newLayer is a name for an image that does not exist: QEMU would write to whatever has it.
+func (t *Taker) newLayer(name string) (string, error) {
+	for n := 1; n <= maxList; n++ {
+		file := filepath.Join(folder, name+".qcow2")
+		if n > 1 {
+			file = filepath.Join(folder, fmt.Sprintf("%s-%d.qcow2", name, n))
+		}
+		if t.Run.Free(file) {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s: there are %d images of that name", name, maxList)
 }
 
 // saveMemory writes QEMU's migration stream, packed, and gives its packed size.
 func (t *Taker) saveMemory(ctx context.Context, vm Controller, path string) (size int64, err error) {
-	var lc net.ListenConfig
-	socket := filepath.Join(t.Sockets, "memory")
-	l, err := lc.Listen(ctx, "unix", socket)
+	memory, theirs, err := os.Pipe()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	if err := vm.Execute(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(bandwidth)}, nil); err != nil {
-		return 0, err
+	defer func() { err = errors.Join(err, memory.Close()) }()
+	err = vm.Execute(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(bandwidth)}, nil)
+	if err == nil {
+		err = vm.PassFile(ctx, "memory", theirs)
 	}
-	if err := vm.Execute(ctx, "migrate", map[string]any{"uri": "unix:" + socket}, nil); err != nil {
+	if err == nil {
+		err = vm.Execute(ctx, "migrate", map[string]any{"uri": "fd:memory"}, nil)
+	}
+	if err = errors.Join(err, theirs.Close()); err != nil {
 		return 0, err
 	}
 	limit := int64(t.Machine.MemoryMiB)<<20 + deviceState
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		size, err = receive(ctx, l, path, limit)
+		size, err = receive(ctx, memory, path, limit)
 		return err
 	})
 	group.Go(func() error { return migrated(ctx, vm) })
 	return size, group.Wait()
 }
 
-// receive takes one connection and packs what comes into a file, which is on the disk when this returns.
-func receive(ctx context.Context, l net.Listener, path string, limit int64) (size int64, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	conn, err := l.Accept()
-	stop()
-	if err != nil {
-		return 0, fmt.Errorf("wait for the memory: %w", err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+// receive packs what comes into a file, which is on the disk when this returns.
+func receive(ctx context.Context, memory *os.File, path string, limit int64) (size int64, err error) {
+	defer context.AfterFunc(ctx, func() { _ = memory.SetReadDeadline(time.Unix(1, 0)) })()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
@@ -189,7 +214,7 @@ func receive(ctx context.Context, l net.Listener, path string, limit int64) (siz
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(packed, io.LimitReader(conn, limit+1))
+	n, err := io.Copy(packed, io.LimitReader(memory, limit+1))
 	if err == nil && n > limit {
 		err = fmt.Errorf("the memory has more than %d bytes", limit)
 	}
@@ -223,28 +248,15 @@ func migrated(ctx context.Context, vm Controller) error {
 	}
 }
 
-// logSizes are how much of console and events was written.
-func (t *Taker) logSizes() (console, events int64, err error) {
-	sizes := make([]int64, 2)
-	for i, s := range t.Machine.Serials[:min(2, len(t.Machine.Serials))] {
-		info, err := os.Stat(s.File)
-		if err != nil {
-			return 0, 0, err
-		}
-		sizes[i] = info.Size()
-	}
-	return sizes[0], sizes[1], nil
-}
-
 // publish gives the finished folder its name.
 func publish(c *Checkpoint, tmp string) error {
+	c.Machine.Schema = machine.Schema
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err
 	}
-	// It has the guest's seed in it: for its owner only.
-	if err := renameio.WriteFile(filepath.Join(tmp, metaFile), append(data, '\n'), 0o600, renameio.IgnoreUmask()); err != nil {
+	if err := c.run.Write(filepath.Join(tmp, metaFile), append(data, '\n')); err != nil {
 		return err
 	}
-	return os.Rename(tmp, c.dir)
+	return os.Rename(c.run.At(tmp), c.run.At(filepath.Join(folder, c.Name)))
 }

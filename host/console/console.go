@@ -3,16 +3,16 @@
 
 // Package console connects the user's terminal with the console of a guest.
 //
-// The guest's end is a pair of pipes, which package qemu hands to QEMU as the first serial port; QEMU goes on writing the
-// console log. What the guest prints goes to the terminal as it is: who sits at a console sees what the machine draws
+// Package watch reads the first serial port for the console log and shows each byte here; what is typed is written to the
+// port. What the guest prints goes to the terminal as it is: who sits at a console sees what the machine draws
 // there, escape sequences included. What is typed goes to the guest, Ctrl-C as well; Ctrl-A x ends the run. Neither side
 // ever waits for the other: what a stuck terminal does not take is left out, and so is what a stuck guest does not read.
 // The package decides nothing about the run. It is called by cmd/host.
 package console
 
 import (
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -40,14 +40,11 @@ type Options struct {
 	End func()   // the user wants the run to end
 }
 
-// Console is one connection. Make it with Open, give Guest's files to the machine, then call Run; Close it in any case.
+// Console is one connection. Make it with Open, then call Run with the port when the machine has started; Close it in any
+// case.
 type Console struct {
 	o     Options
 	state *term.State // of In before, if it is a terminal
-
-	guestIn, guestOut *os.File // the guest's ends
-	toGuest           *os.File
-	fromGuest         *os.File
 
 	shown   *queue
 	typed   *queue
@@ -62,41 +59,33 @@ type Console struct {
 	ended   bool // In has ended
 }
 
-// Open makes the pipes, and the terminal raw if In is one: from here on no key has a meaning of its own.
+// Open makes the terminal raw if In is one: from here on no key has a meaning of its own.
 func Open(o Options) (*Console, error) {
 	c := &Console{o: o, every: endEvery, shown: newQueue(shownBytes), typed: newQueue(typedBytes), done: make(chan struct{}), drained: make(chan struct{})}
-	var err error
-	if c.guestIn, c.toGuest, err = os.Pipe(); err != nil {
-		return nil, fmt.Errorf("console: %w", err)
-	}
-	if c.fromGuest, c.guestOut, err = os.Pipe(); err != nil {
-		return nil, errors.Join(fmt.Errorf("console: %w", err), c.guestIn.Close(), c.toGuest.Close())
-	}
 	if c.terminal() {
+		var err error
 		if c.state, err = term.MakeRaw(int(o.In.Fd())); err != nil {
-			return nil, errors.Join(fmt.Errorf("console: make the terminal raw: %w", err), c.Close())
+			return nil, fmt.Errorf("console: make the terminal raw: %w", err)
 		}
 	}
+	go c.show()
 	return c, nil
 }
 
 func (c *Console) terminal() bool { return c.o.In != nil && term.IsTerminal(int(c.o.In.Fd())) }
 
-// Guest gives the guest's ends: what it reads, and what it prints to. Run closes them here.
-func (c *Console) Guest() (in, out *os.File) { return c.guestIn, c.guestOut }
-
-// Run connects, after the machine has been started.
-func (c *Console) Run() {
-	_, _ = c.guestIn.Close(), c.guestOut.Close()
+// Run connects what is typed with the port of a machine that has been started.
+func (c *Console) Run(port io.Writer) {
 	if c.state != nil {
 		c.shown.put([]byte(Help + "\r\n"))
 	}
-	go c.read()
-	go c.show()
 	go c.typing()
-	go c.send()
+	go c.send(port)
 	go c.tellEnd()
 }
+
+// Show takes what the guest prints. It never waits.
+func (c *Console) Show(b []byte) { c.shown.put(b) }
 
 // Waiting says whether the guest waits for a person. Where there is none, because In has ended, the guest hears of it.
 func (c *Console) Waiting(yes bool) {
@@ -109,7 +98,7 @@ func (c *Console) Waiting(yes bool) {
 func (c *Console) Close() error {
 	var err error
 	c.closing.Do(func() {
-		_, _ = c.guestIn.Close(), c.guestOut.Close()
+		c.shown.end()
 		select {
 		case <-c.drained:
 		case <-time.After(time.Second):
@@ -118,22 +107,9 @@ func (c *Console) Close() error {
 		if c.state != nil {
 			err = term.Restore(int(c.o.In.Fd()), c.state)
 		}
-		err = errors.Join(err, c.toGuest.Close(), c.fromGuest.Close())
+		c.typed.end()
 	})
 	return err
-}
-
-// read takes what the guest prints, always: a guest must not wait for a terminal.
-func (c *Console) read() {
-	buf := make([]byte, chunk)
-	for {
-		n, err := c.fromGuest.Read(buf)
-		c.shown.put(buf[:n])
-		if err != nil {
-			c.shown.end()
-			return
-		}
-	}
 }
 
 // show writes it to the terminal.
@@ -192,12 +168,12 @@ func (c *Console) obey(k *keys, typed []byte) {
 	}
 }
 
-// send writes what was typed to the guest. A pipe that nobody reads blocks it, and nothing else.
-func (c *Console) send() {
+// send writes what was typed to the guest. A port that nobody reads blocks it, and nothing else.
+func (c *Console) send(port io.Writer) {
 	for {
 		data, _, more := c.typed.take()
 		if len(data) > 0 {
-			if _, err := c.toGuest.Write(data); err != nil {
+			if _, err := port.Write(data); err != nil {
 				return // the machine has ended
 			}
 		}
@@ -214,7 +190,6 @@ func (c *Console) tellEnd() {
 	for {
 		select {
 		case <-c.done:
-			c.typed.end()
 			return
 		case <-ticker.C:
 		}

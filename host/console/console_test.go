@@ -117,30 +117,17 @@ func pipes(t *testing.T) (in, inWriter, out *os.File, seen *buffer) {
 	return in, inWriter, out, seen
 }
 
-// guest is the machine's end.
-func guest(t *testing.T, c *Console) (prints *os.File, reads *buffer) {
-	t.Helper()
-	in, out := c.Guest()
-	dup := func(f *os.File) *os.File {
-		d, err := os.OpenFile("/proc/self/fd/"+itoa(int(f.Fd())), map[bool]int{true: os.O_RDONLY, false: os.O_WRONLY}[f == in], 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	guestIn, guestOut := dup(in), dup(out)
-	reads = &buffer{}
-	go func() { _, _ = io.Copy(reads, guestIn) }()
-	t.Cleanup(func() { guestIn.Close(); guestOut.Close() })
-	c.Run()
-	return guestOut, reads
-}
+// shower is what a guest prints to.
+type shower struct{ c *Console }
 
-func itoa(n int) string {
-	if n < 10 {
-		return string(rune('0' + n))
-	}
-	return itoa(n/10) + string(rune('0'+n%10))
+func (s shower) Write(b []byte) (int, error) { s.c.Show(b); return len(b), nil }
+
+// guest is the machine's end.
+func guest(t *testing.T, c *Console) (prints io.Writer, reads *buffer) {
+	t.Helper()
+	reads = &buffer{}
+	c.Run(reads)
+	return shower{c}, reads
 }
 
 // At a real terminal every key goes to the guest, Ctrl-C too, but for the commands; the terminal is as before afterwards.
@@ -180,7 +167,6 @@ func TestTerminal(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("Ctrl-A x does not end the run")
 	}
-	prints.Close()
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
@@ -217,7 +203,6 @@ func TestPipe(t *testing.T) {
 	if _, err := io.WriteString(prints, "bye\n"); err != nil {
 		t.Fatal(err)
 	}
-	prints.Close()
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
@@ -242,7 +227,6 @@ func TestStuckTerminal(t *testing.T) {
 	if _, err := prints.Write(make([]byte, much)); err != nil {
 		t.Fatal(err)
 	}
-	prints.Close()
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
@@ -261,10 +245,12 @@ func TestDeafGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guestIn, guestOut := c.Guest()
-	_, _ = guestIn, guestOut
-	go c.typing()
-	go c.send()
+	port, deaf, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { port.Close(); deaf.Close() })
+	c.Run(deaf)
 	if _, err := inWriter.Write(bytes.Repeat([]byte("x"), 1<<20)); err != nil {
 		t.Fatal(err)
 	}

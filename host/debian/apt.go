@@ -16,16 +16,17 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// apt fetches packages with apt-get, all of whose state lies below dir, one folder for each architecture: an apt that
-// knows i386 alone asks no third-party source of the host for it.
+// apt fetches packages with apt-get, all of whose state lies in a folder of one entry of the cache, for one architecture: an
+// apt that knows i386 alone asks no third-party source of the host for it. Nothing of that is read back later: a hook in
+// an apt.conf would run with the rights of the user.
 type apt struct {
-	dir        string
 	sourceList string // "" for the host's
 
 	mu    sync.Mutex
-	fresh map[string]bool // architectures whose lists this process has updated
+	fresh map[string]bool // states whose lists were updated
 }
 
+// newApt checks that apt's configuration can name dir and what is in it.
 func newApt(dir, sourceList string) (*apt, error) {
 	if sourceList != "" {
 		abs, err := filepath.Abs(sourceList)
@@ -39,7 +40,7 @@ func newApt(dir, sourceList string) (*apt, error) {
 			return nil, fmt.Errorf("path %q: apt's configuration cannot hold quotes, backslashes and line breaks", p)
 		}
 	}
-	return &apt{dir: dir, sourceList: sourceList, fresh: make(map[string]bool)}, nil
+	return &apt{sourceList: sourceList, fresh: make(map[string]bool)}, nil
 }
 
 // aptConfig is the configuration file that apt reads after the host's own (apt.conf(5)): state of its own, one
@@ -87,11 +88,10 @@ Acquire::IndexTargets::deb::Packages {
 	return b.String()
 }
 
-// prepare makes the state folders of the architecture and gives the path of its configuration.
-func (a *apt) prepare(arch string) (string, error) {
-	dir := filepath.Join(a.dir, arch)
+// prepare creates the state folders and gives the path of the configuration.
+func (a *apt) prepare(dir, arch string) (string, error) {
 	for _, sub := range []string{"state/lists/partial", "cache/archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return "", err
 		}
 	}
@@ -105,12 +105,12 @@ func (a *apt) prepare(arch string) (string, error) {
 }
 
 // program gives apt-get or apt-cache with the private configuration.
-func (a *apt) program(name, arch, dir string, args ...string) (program, error) {
+func (a *apt) program(name, state, arch, dir string, args ...string) (program, error) {
 	exe, err := find(name, "apt")
 	if err != nil {
 		return program{}, err
 	}
-	conf, err := a.prepare(arch)
+	conf, err := a.prepare(state, arch)
 	if err != nil {
 		return program{}, fmt.Errorf("state of apt: %w", err)
 	}
@@ -119,8 +119,8 @@ func (a *apt) program(name, arch, dir string, args ...string) (program, error) {
 
 // update fetches the package lists. An error does not mean that the lists are of no use: one source of several may be
 // out of reach or in the middle of its mirror's update.
-func (a *apt) update(ctx context.Context, arch string, p Progress) error {
-	g, err := a.program("apt-get", arch, "", "-q", "update")
+func (a *apt) update(ctx context.Context, state, arch string, p Progress) error {
+	g, err := a.program("apt-get", state, arch, "", "-q", "update")
 	if err != nil {
 		return err
 	}
@@ -130,21 +130,21 @@ func (a *apt) update(ctx context.Context, arch string, p Progress) error {
 
 // withLists calls use when the package lists are there. If use fails, the lists are updated once more and use is tried
 // again: a mirror may have been in the middle of an update. A failed update counts only if use fails as well.
-func (a *apt) withLists(ctx context.Context, arch string, p Progress, use func() error) error {
+func (a *apt) withLists(ctx context.Context, state, arch string, p Progress, use func() error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var updateErr, err error
 	for attempt := range 2 {
-		if attempt > 0 || !a.fresh[arch] {
-			updateErr = a.update(ctx, arch, p)
+		if attempt > 0 || !a.fresh[state] {
+			updateErr = a.update(ctx, state, arch, p)
 			if ctx.Err() != nil {
 				return updateErr
 			}
-			a.fresh[arch] = updateErr == nil
+			a.fresh[state] = updateErr == nil
 		}
 		if err = use(); err == nil {
 			if updateErr != nil {
-				a.fresh[arch] = true // good enough for what was asked, so for the next question
+				a.fresh[state] = true // good enough for what was asked, so for the next question
 				p.printf("warning: package lists for %s are incomplete: %v", arch, updateErr)
 			}
 			return nil
@@ -168,13 +168,13 @@ type unknownPackageError struct{ error }
 
 func (u *unknownPackageError) Unwrap() error { return u.error }
 
-func (a *apt) download(ctx context.Context, arch string, names []string, dir string, p Progress) error {
+func (a *apt) download(ctx context.Context, state, arch string, names []string, dir string, p Progress) error {
 	args := []string{"-q", "download"}
 	for _, name := range names {
 		args = append(args, name+":"+arch)
 	}
-	return a.withLists(ctx, arch, p, func() error {
-		g, err := a.program("apt-get", arch, dir, args...)
+	return a.withLists(ctx, state, arch, p, func() error {
+		g, err := a.program("apt-get", state, arch, dir, args...)
 		if err != nil {
 			return err
 		}
@@ -206,10 +206,10 @@ func blamed(err error, names []string) error {
 }
 
 func (a *apt) dependency(
-	ctx context.Context, arch, meta string, pattern *regexp.Regexp, p Progress,
+	ctx context.Context, state, arch, meta string, pattern *regexp.Regexp, p Progress,
 ) (name string, err error) {
-	err = a.withLists(ctx, arch, p, func() error {
-		g, err := a.program("apt-cache", arch, "", "show", "--no-all-versions", meta+":"+arch)
+	err = a.withLists(ctx, state, arch, p, func() error {
+		g, err := a.program("apt-cache", state, arch, "", "show", "--no-all-versions", meta+":"+arch)
 		if err != nil {
 			return err
 		}

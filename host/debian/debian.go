@@ -5,8 +5,9 @@
 // guest without having bootstrapped one (the embedded default, and the tests).
 //
 // Packages are fetched by apt and unpacked by dpkg-deb as they are; nothing is installed, no maintainer script runs,
-// and neither root nor a change of the host's apt configuration is needed: all state of apt lies in the cache. What the
-// host does provide are its package sources and keyrings, which must be those of Debian 12 (bookworm) or hold it.
+// and neither root nor a change of the host's apt configuration is needed: apt's state and configuration are created anew
+// for each entry, in a private folder that is removed afterwards. What the host does provide are its package sources and
+// keyrings, which must be those of Debian 12 (bookworm) or hold it.
 // Entries appear in the cache complete or not at all, and two programs may use one cache at the same time. The network
 // is used only for entries that are missing or damaged.
 //
@@ -17,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -36,6 +38,7 @@ var (
 	ErrArch    = errors.New("architecture not supported")
 	ErrFetch   = errors.New("package fetch")
 	ErrPackage = errors.New("package content")
+	ErrOwner   = errors.New("another user could decide what runs from it")
 )
 
 // Package names one Debian package that an entry was made of.
@@ -56,6 +59,7 @@ type Tree struct {
 	Packages []Package
 	Files    int   // everything but directories
 	Size     int64 // content of the regular files, in bytes
+	Cached   bool  // it was in the cache: names, modes, sizes and owners were checked, contents were not
 }
 
 // Kernel is an unpacked Debian kernel.
@@ -65,6 +69,7 @@ type Kernel struct {
 	Image      string // absolute path of the vmlinuz
 	ModulesDir string // absolute path of lib/modules/<Release>, with depmod's files
 	Packages   []Package
+	Cached     bool // as in Tree
 }
 
 // Cache is a folder of entries. It is safe for concurrent use, also by several programs.
@@ -73,13 +78,14 @@ type Cache struct {
 	source source
 }
 
-// source is where packages come from; the cache itself knows neither apt nor a network.
+// source is where packages come from; the cache itself knows neither apt nor a network. state is a folder that only this
+// user can write, for one entry: what a source keeps there is not read again for another one.
 type source interface {
 	// dependency gives the one package that the newest version of the meta package depends on and whose name
 	// matches pattern.
-	dependency(ctx context.Context, arch, meta string, pattern *regexp.Regexp, p Progress) (string, error)
+	dependency(ctx context.Context, state, arch, meta string, pattern *regexp.Regexp, p Progress) (string, error)
 	// download puts the .deb files of exactly the named packages into dir, which is empty before.
-	download(ctx context.Context, arch string, names []string, dir string, p Progress) error
+	download(ctx context.Context, state, arch string, names []string, dir string, p Progress) error
 }
 
 // Option changes how a cache is filled.
@@ -90,7 +96,8 @@ type settings struct{ sourceList string }
 // WithSourceList makes apt use the file (one-line style, sources.list(5)) instead of the host's package sources.
 func WithSourceList(file string) Option { return func(s *settings) { s.sourceList = file } }
 
-// Open gives the cache in dir. The folder need not exist; it is made when the first entry is stored.
+// Open gives the cache in dir. The folder need not exist; it is created with mode 0700 when the first entry is stored. One
+// that another user owns or can write to is an error that wraps ErrOwner.
 func Open(dir string, opts ...Option) (*Cache, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -100,9 +107,12 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	for _, o := range opts {
 		o(&set)
 	}
-	src, err := newApt(filepath.Join(abs, "apt"), set.sourceList)
+	src, err := newApt(abs, set.sourceList)
 	if err != nil {
 		return nil, fmt.Errorf("package cache %q: %w", dir, err)
+	}
+	if err := checkOwn(abs); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	return &Cache{dir: abs, source: src}, nil
 }
@@ -124,7 +134,7 @@ func (c *Cache) tree(ctx context.Context, kind string, r recipe, p Progress) (Tr
 	if err != nil {
 		return Tree{}, fmt.Errorf("%s (%s): %w", kind, r.Arch, err)
 	}
-	return Tree{Dir: e.root(), Packages: e.manifest.Packages, Files: e.manifest.Files, Size: e.manifest.Size}, nil
+	return Tree{Dir: e.root(), Packages: e.manifest.Packages, Files: e.manifest.Files, Size: e.manifest.Size, Cached: e.cached}, nil
 }
 
 // kernelMeta gives the meta package whose dependency is the newest kernel of the architecture.
@@ -156,7 +166,7 @@ func (c *Cache) Kernel(ctx context.Context, arch string, p Progress) (Kernel, er
 	if err != nil {
 		return Kernel{}, fmt.Errorf("kernel (%s) in %s: %w", arch, e.dir, err)
 	}
-	k.Arch, k.Packages = arch, e.manifest.Packages
+	k.Arch, k.Packages, k.Cached = arch, e.manifest.Packages, e.cached
 	return k, nil
 }
 

@@ -29,7 +29,7 @@ var kernelRelease = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~_-]{0,80}$`)
 
 // buildKernel makes dir/root from the newest kernel package, with depmod's files.
 func (c *Cache) buildKernel(ctx context.Context, arch, meta, dir string, p Progress) ([]Package, error) {
-	name, err := c.source.dependency(ctx, arch, meta, kernelPackage, p)
+	name, err := c.source.dependency(ctx, filepath.Join(dir, stateDir), arch, meta, kernelPackage, p)
 	if err != nil {
 		return nil, err
 	}

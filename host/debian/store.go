@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -49,6 +50,7 @@ type manifest struct {
 type entry struct {
 	dir      string
 	manifest manifest
+	cached   bool // it was there
 }
 
 func (e entry) root() string { return filepath.Join(e.dir, rootName) }
@@ -70,12 +72,16 @@ type buildFunc func(ctx context.Context, dir string) ([]Package, error)
 // time; who waits for another's build finds its result.
 func (c *Cache) entry(ctx context.Context, name string, p Progress, build buildFunc) (entry, error) {
 	final := filepath.Join(c.dir, name)
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return entry{}, fmt.Errorf("package cache: %w", err)
+	}
+	if err := checkOwn(c.dir); err != nil {
+		return entry{}, err
+	}
 	e, err := readEntry(final)
 	if err == nil {
+		e.cached = true
 		return e, nil
-	}
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return entry{}, fmt.Errorf("package cache: %w", err)
 	}
 	unlock, err := lock(ctx, filepath.Join(c.dir, lockName), p)
 	if err != nil {
@@ -84,6 +90,7 @@ func (c *Cache) entry(ctx context.Context, name string, p Progress, build buildF
 	defer unlock()
 	e, err = readEntry(final)
 	if err == nil {
+		e.cached = true
 		return e, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -155,6 +162,9 @@ func readEntry(dir string) (entry, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return entry{}, err
 	}
+	if err := checkOwn(dir); err != nil {
+		return entry{}, err
+	}
 	m, err := readManifest(filepath.Join(dir, manifestName))
 	if err != nil {
 		return entry{}, fmt.Errorf("manifest: %s", oneLine(err.Error()))
@@ -176,6 +186,13 @@ func readManifest(name string) (m manifest, err error) {
 		return manifest{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return manifest{}, err
+	}
+	if ownerOf(info) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 || !info.Mode().IsRegular() {
+		return manifest{}, fmt.Errorf("%s of user %d, mode %04o: %w", info.Mode().Type(), ownerOf(info), info.Mode().Perm(), ErrOwner)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
 		return manifest{}, err
@@ -198,6 +215,9 @@ func list(root string) (manifest, error) {
 		info, err := d.Info()
 		if err != nil {
 			return err
+		}
+		if owner := ownerOf(info); owner != os.Geteuid() {
+			return fmt.Errorf("%s belongs to user %d", name, owner)
 		}
 		rel, err := filepath.Rel(root, name)
 		if err != nil {
@@ -222,6 +242,29 @@ func list(root string) (manifest, error) {
 	})
 	m.Listing = hex.EncodeToString(sum.Sum(nil))
 	return m, err
+}
+
+// checkOwn reports a folder that another user owns or can write to.
+func checkOwn(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("package cache: %w", err)
+	case ownerOf(info) != os.Geteuid():
+		return fmt.Errorf("package cache %s: it belongs to user %d, not to user %d: %w: name another folder with --cache, or "+
+			"remove this one: rm -r %s", dir, ownerOf(info), os.Geteuid(), ErrOwner, dir)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("package cache %s: its mode is %04o: %w: chmod go-w %s", dir, info.Mode().Perm(), ErrOwner, dir)
+	}
+	return nil
+}
+
+// ownerOf is the user that a file belongs to, or -1.
+func ownerOf(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
 }
 
 // removeLeftovers deletes what interrupted builds have left. The caller holds the lock, so none is running.

@@ -54,11 +54,11 @@ type shelf struct {
 	before func(ctx context.Context) error
 }
 
-func (s *shelf) dependency(context.Context, string, string, *regexp.Regexp, Progress) (string, error) {
+func (s *shelf) dependency(context.Context, string, string, string, *regexp.Regexp, Progress) (string, error) {
 	return "linux-image-6.1.0-9-686", nil
 }
 
-func (s *shelf) download(ctx context.Context, _ string, names []string, dir string, _ Progress) error {
+func (s *shelf) download(ctx context.Context, _, _ string, names []string, dir string, _ Progress) error {
 	s.downloads.Add(1)
 	if s.before != nil {
 		if err := s.before(ctx); err != nil {
@@ -131,6 +131,10 @@ func TestTreeIsMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if first.Cached || !second.Cached {
+		t.Errorf("cached: first %t, second %t", first.Cached, second.Cached)
+	}
+	first.Cached = true
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Errorf("second use (-first +second):\n%s", diff)
 	}

@@ -22,6 +22,7 @@ import (
 // Names inside an entry that is being built.
 const (
 	debsDir     = "debs"
+	stateDir    = "apt"
 	unpackedDir = "unpacked"
 )
 
@@ -65,7 +66,7 @@ func (c *Cache) fetch(ctx context.Context, arch string, names []string, dir stri
 	if err := os.Mkdir(into, 0o755); err != nil {
 		return nil, err
 	}
-	if err := c.source.download(ctx, arch, names, into, p); err != nil {
+	if err := c.source.download(ctx, filepath.Join(dir, stateDir), arch, names, into, p); err != nil {
 		return nil, err
 	}
 	files, err := filepath.Glob(filepath.Join(into, "*.deb"))

@@ -82,6 +82,8 @@ type Media struct {
 	Plan      *steps.Plan
 	Extra     []*steps.Plan
 	Packages  []debian.Package
+	// Unread are what came from the cache as an earlier run has left it: "kernel", "userland".
+	Unread []string
 }
 
 // Assemble makes the media.
@@ -95,6 +97,12 @@ func Assemble(ctx context.Context, o Options) (Media, error) {
 		return m, err
 	}
 	m.Packages = slices.Concat(userland.Packages, m.Kernel.Packages)
+	if userland.Cached {
+		m.Unread = append(m.Unread, "userland")
+	}
+	if m.Kernel.Cached {
+		m.Unread = append(m.Unread, "kernel")
+	}
 	if err := o.onTree(ctx, userland, &m); err != nil {
 		return m, err
 	}
@@ -227,7 +235,12 @@ func (o Options) distfile(f steps.Distfile, have []demo.Distfile) ([]byte, error
 	if o.Distfiles == "" {
 		return nil, fmt.Errorf("%s: name the folder that has it with --distfiles", needed)
 	}
-	data, err := os.ReadFile(filepath.Join(o.Distfiles, f.Name))
+	folder, err := tree.OpenFolder(o.Distfiles)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", needed, err)
+	}
+	defer folder.Close()
+	data, err := fs.ReadFile(folder, f.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", needed, err)
 	}

@@ -3,27 +3,26 @@
 
 // Package diskimage reads and changes the filesystem of a guest's disk image, without root.
 //
-// An image is raw or qcow2, with the MS-DOS label and the one partition that a bootstrap makes, or an ext filesystem
-// as a whole. What a guest that lost its power has left in the filesystem's journal is seen in place, though the image
-// stays as it is; it is put there only before something is written. What a power cut has torn so that Linux refuses the
-// filesystem can be made whole by itself (Mend). QEMU's own locks keep a machine and this package
-// from using one image at the same time.
+// An image is a chain of raw and qcow2 files (package imagefile), with the MS-DOS label and the one partition that a
+// bootstrap creates, or an ext filesystem as a whole. It is read in place. Changes in the filesystem's journal are
+// visible although nothing is written; they are put into place only before something else is written. What a power cut
+// has torn so that Linux refuses the filesystem can be repaired alone (Mend). QEMU's own locks keep a machine and this
+// package from using one image at the same time.
 //
 // Nothing in an image is trusted: package ext4 reads it, changes are written by debugfs into names that were looked at,
-// and then read back. Nothing is ever mounted, and no symbolic link of an image leads to the host. It is called by
-// cmd/host and package resume.
+// and then read back. Nothing is ever mounted, and neither a symbolic link nor a header of an image leads to the host. It
+// is called by cmd/host and package resume.
 package diskimage
 
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
+	"kindling/host/imagefile"
 	"kindling/internal/ext4"
 )
 
@@ -31,18 +30,14 @@ import (
 var (
 	ErrInUse        = errors.New("image is in use")
 	ErrNoFilesystem = errors.New("image holds no filesystem of a bootstrap")
-	ErrFormat       = errors.New("image format not supported")
 	ErrProgram      = errors.New("program missing")
 )
 
 // Options say what may be done to an image.
 type Options struct {
-	// Write makes the methods that change the image work; it is changed in place. For raw images only.
+	// Write makes the methods that change the image work; it is changed in place. For one raw file only.
 	Write bool
-	// Backing allows a qcow2 image that needs another file. Without it such an image is refused: its header could
-	// name any file of the host.
-	Backing bool
-	// Temp is where a qcow2 image is unpacked; empty is the system's folder for temporary files.
+	// Temp is where files are put for debugfs; empty is the system's folder for temporary files.
 	Temp string
 }
 
@@ -52,71 +47,49 @@ type Image struct {
 	// Partition is where the filesystem lies.
 	Partition Partition
 
-	image  string // the image
-	path   string // the file that is read: the image itself, or the copy
-	header []byte // of the image
-	opts   Options
-	lock   *os.File
-	file   *os.File
-	temp   string // folder of the copy, of what is to be written, and of the link for e2fsprogs
+	chain imagefile.Chain
+	opts  Options
+	lock  *os.File // the file that a machine writes to
+	disk  *imagefile.Disk
+	temp  string // folder of what is to be written, and of the link for e2fsprogs; with Write only
 }
 
-// openImage opens an image, locked, and reads its header. A raw one that may change is locked against readers too.
-func openImage(path string, o Options) (*os.File, []byte, error) {
-	f, err := openLocked(path, false)
+// Open opens a disk and finds its filesystem. It fails with ErrInUse while a machine uses it.
+func Open(ctx context.Context, chain imagefile.Chain, o Options) (*Image, error) {
+	i := &Image{chain: chain, opts: o}
+	switch {
+	case len(chain) == 0:
+		return nil, fmt.Errorf("%w: a disk without files", imagefile.ErrFormat)
+	case o.Write && !i.raw():
+		return nil, fmt.Errorf("image %s: %w: only a raw one can be changed; 'qemu-img convert -O raw' creates one", i.path(), imagefile.ErrFormat)
+	}
+	var err error
+	if i.lock, err = openLocked(i.path(), o.Write); err != nil {
+		return nil, err
+	}
+	if err = i.find(ctx); err == nil && o.Write {
+		err = i.settle(ctx)
+	}
 	if err != nil {
-		return nil, nil, err
-	}
-	header := make([]byte, headerSize)
-	if _, err := f.ReadAt(header, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, errors.Join(fmt.Errorf("image %s: %w", path, err), f.Close())
-	}
-	if bytes.HasPrefix(header, []byte(qcow2Magic)) || !o.Write {
-		return f, header, nil
-	}
-	if err := f.Close(); err != nil {
-		return nil, nil, err
-	}
-	f, err = openLocked(path, true)
-	return f, header, err
-}
-
-// Open opens an image and finds its filesystem. It fails with ErrInUse while a machine uses it.
-func Open(ctx context.Context, path string, o Options) (_ *Image, err error) {
-	i := &Image{image: path, path: path, opts: o}
-	if i.lock, i.header, err = openImage(path, o); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("image %s: %w", path, errors.Join(err, i.Close()))
-		}
-	}()
-	if i.temp, err = os.MkdirTemp(o.Temp, "kindling-image-"); err != nil {
-		return nil, err
-	}
-	if err := i.unpack(ctx); err != nil {
-		return nil, err
-	}
-	if err := i.find(); err != nil {
-		return nil, err
-	}
-	if o.Write {
-		return i, i.settle()
+		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil
 }
 
-// Header is the beginning of the image file, which says in which format it is.
-func (i *Image) Header() []byte { return i.header }
+// path is the file that a machine writes to.
+func (i *Image) path() string { return i.chain[0].Path }
 
-// Close closes the image and removes its copy, if there is one.
+// raw reports whether that file is the disk as it is.
+func (i *Image) raw() bool { return i.chain[0].Format == imagefile.Raw }
+
+// Close closes the image.
 func (i *Image) Close() error {
 	var errs []error
-	for _, f := range []*os.File{i.file, i.lock} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
+	if i.disk != nil {
+		errs = append(errs, i.disk.Close())
+	}
+	if i.lock != nil {
+		errs = append(errs, i.lock.Close())
 	}
 	if i.temp != "" {
 		errs = append(errs, os.RemoveAll(i.temp))
@@ -124,113 +97,83 @@ func (i *Image) Close() error {
 	return errors.Join(errs...)
 }
 
-// A qcow2 image begins with a magic and a header (QEMU, docs/interop/qcow2.txt).
-const (
-	qcow2Magic = "QFI\xfb"
-	headerSize = 104
-)
-
-// unpack makes a raw copy of a qcow2 image.
-func (i *Image) unpack(ctx context.Context) error {
-	if !bytes.HasPrefix(i.header, []byte(qcow2Magic)) {
-		return nil
-	}
-	if i.opts.Write {
-		return fmt.Errorf("%w: a qcow2 image cannot be changed in place; 'qemu-img convert -O raw' makes a raw one", ErrFormat)
-	}
-	if needsOther(i.header) && !i.opts.Backing {
-		return fmt.Errorf("%w: a qcow2 image that needs another file; 'qemu-img convert' makes one that stands alone", ErrFormat)
-	}
-	abs, err := filepath.Abs(i.path)
-	if err != nil {
-		return err
-	}
-	raw := filepath.Join(i.temp, "raw.img")
-	if err := run(ctx, "qemu-img", "qemu-utils", "convert", "-f", "qcow2", "-O", "raw", abs, raw); err != nil {
-		return err
-	}
-	i.path = raw
-	return nil
-}
-
-// needsOther reports a backing file, or an external data file (incompatible feature bit 2, version 3 on).
-func needsOther(header []byte) bool {
-	const externalData = 1 << 2
-	return binary.BigEndian.Uint64(header[8:]) != 0 ||
-		binary.BigEndian.Uint32(header[4:]) >= 3 && binary.BigEndian.Uint64(header[72:])&externalData != 0
-}
-
 // find opens what is to be read, and finds the filesystem in it.
-func (i *Image) find() error {
-	if i.file != nil {
-		if err := i.file.Close(); err != nil {
+func (i *Image) find(ctx context.Context) error {
+	if i.disk != nil {
+		if err := i.disk.Close(); err != nil {
 			return err
 		}
 	}
 	var err error
-	if i.file, err = os.Open(i.path); err != nil {
+	if i.disk, err = i.chain.Open(); err != nil {
 		return err
 	}
-	size, err := i.file.Seek(0, io.SeekEnd)
+	if i.Partition, i.FS, err = filesystem(i.disk, i.disk.Size()); err == nil {
+		i.FS, err = i.Recovered(ctx)
+	}
 	if err != nil {
-		return err
-	}
-	if i.Partition, i.FS, err = filesystem(i.file, size); err != nil {
-		return err
-	}
-	i.FS, err = i.Recovered()
-	return err
-}
-
-// settle puts what stands in the filesystem's journal into place.
-func (i *Image) settle() error {
-	w := io.NewOffsetWriter(i.lock, i.Partition.Offset)
-	if err := errors.Join(i.WriteBack(w), i.lock.Sync()); err != nil {
-		return err
-	}
-	return i.find()
-}
-
-// Mend writes what makes whole what Torn says, and nothing else, so that Linux can mount the filesystem and replay its
-// journal. It works whatever the options say. Other programs keep off the image meanwhile, and a raw one until it is closed.
-func (i *Image) Mend(ctx context.Context) error {
-	if i.Torn() == "" {
-		return nil
-	}
-	if err := i.mend(ctx); err != nil {
-		return fmt.Errorf("image %s: %w", i.image, err)
+		return fmt.Errorf("image %s: %w", i.path(), err)
 	}
 	return nil
 }
 
-func (i *Image) mend(ctx context.Context) (err error) {
+// settle puts what stands in the filesystem's journal into place, and gets ready for changes.
+func (i *Image) settle(ctx context.Context) (err error) {
+	if i.temp, err = os.MkdirTemp(i.opts.Temp, "kindling-image-"); err != nil {
+		return err
+	}
+	w := io.NewOffsetWriter(i.lock, i.Partition.Offset)
+	if err := errors.Join(i.WriteBack(w), i.lock.Sync()); err != nil {
+		return fmt.Errorf("image %s: %w", i.path(), err)
+	}
+	return i.find(ctx)
+}
+
+// Mend writes what makes whole what Torn says, and nothing else, so that Linux can mount the filesystem and replay its
+// journal. It works whatever the options say. Other programs keep off the image meanwhile, and a raw one until it is closed.
+func (i *Image) Mend(ctx context.Context) (err error) {
+	if i.Torn() == "" {
+		return nil
+	}
 	if err := i.lock.Close(); err != nil {
 		return err
 	}
-	if bytes.HasPrefix(i.header, []byte(qcow2Magic)) {
-		err := i.FS.Mend(io.NewOffsetWriter(qcow2Writer{ctx, i.image}, i.Partition.Offset))
-		i.lock = nil // the copy is read, which nobody else has
+	i.lock = nil
+	if !i.raw() {
+		if err := i.mendTo(qcow2Writer{ctx, i.chain}); err != nil {
+			return err
+		}
+	}
+	if i.lock, err = openLocked(i.path(), i.raw()); err != nil {
 		return err
 	}
-	if i.lock, err = openLocked(i.path, true); err != nil {
+	if err := i.find(ctx); err != nil || !i.raw() { // nobody had it locked for a moment
 		return err
 	}
-	if err := i.find(); err != nil { // nobody had it locked for a moment
+	if err := errors.Join(i.mendTo(i.lock), i.lock.Sync()); err != nil {
 		return err
 	}
-	return errors.Join(i.FS.Mend(io.NewOffsetWriter(i.lock, i.Partition.Offset)), i.lock.Sync())
+	return i.find(ctx)
 }
 
-// qcow2Writer writes to what a qcow2 image holds. QEMU's own program does it, under QEMU's locks.
+func (i *Image) mendTo(w io.WriterAt) error {
+	if err := i.FS.Mend(io.NewOffsetWriter(w, i.Partition.Offset)); err != nil {
+		return fmt.Errorf("image %s: %w", i.path(), err)
+	}
+	return nil
+}
+
+// qcow2Writer writes to what a qcow2 image holds. QEMU's own program does it, under QEMU's locks. Every file and its
+// format are named to it: it neither probes one nor follows a name in a header.
 type qcow2Writer struct {
-	ctx  context.Context //nolint:containedctx // io.WriterAt has none
-	path string
+	ctx   context.Context //nolint:containedctx // io.WriterAt has none
+	chain imagefile.Chain
 }
 
 // WriteAt implements io.WriterAt.
 func (w qcow2Writer) WriteAt(b []byte, at int64) (int, error) {
 	write := fmt.Sprintf("write -s /dev/stdin %d %d", at, len(b))
-	if _, err := output(w.ctx, "qemu-io", "qemu-utils", bytes.NewReader(b), "-f", "qcow2", "-c", write, w.path); err != nil {
+	if _, err := output(w.ctx, "qemu-io", "qemu-utils", bytes.NewReader(b), "--image-opts", "-c", write, w.chain.Options()); err != nil {
 		return 0, err
 	}
 	return len(b), nil

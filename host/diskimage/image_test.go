@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/imagefile"
 	"kindling/internal/ext4"
 )
 
@@ -74,7 +75,7 @@ func disk(t *testing.T, offset int64) string {
 	if err := errors.Join(f.Truncate(offset+32<<20), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	device := (&Image{path: path, temp: dir, Partition: Partition{Offset: offset}})
+	device := (&Image{chain: raw(path), temp: dir, Partition: Partition{Offset: offset}})
 	name, err := device.device()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +89,7 @@ func disk(t *testing.T, offset int64) string {
 func unclean(t *testing.T, path string, offset int64) {
 	t.Helper()
 	dir := t.TempDir()
-	i := &Image{path: path, temp: dir, Partition: Partition{Offset: offset}}
+	i := &Image{chain: raw(path), temp: dir, Partition: Partition{Offset: offset}}
 	device, err := i.device()
 	if err != nil {
 		t.Fatal(err)
@@ -104,9 +105,13 @@ func unclean(t *testing.T, path string, offset int64) {
 	command(t, "jo -c\njw -b "+number+" "+filepath.Join(dir, "block")+"\njc\n", "debugfs", "-w", "-f", "-", device)
 }
 
-func open(t *testing.T, path string, o Options) *Image {
+func raw(path string) imagefile.Chain { return imagefile.Chain{{Path: path, Format: imagefile.Raw}} }
+
+func open(t *testing.T, path string, o Options) *Image { return openChain(t, raw(path), o) }
+
+func openChain(t *testing.T, c imagefile.Chain, o Options) *Image {
 	t.Helper()
-	i, err := Open(t.Context(), path, o)
+	i, err := Open(t.Context(), c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,11 +148,11 @@ func TestOpen(t *testing.T) {
 		if err := errors.Join(os.WriteFile(empty, nil, 0o644), os.Truncate(empty, size)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(t.Context(), empty, Options{}); !errors.Is(err, ErrNoFilesystem) {
+		if _, err := Open(t.Context(), raw(empty), Options{}); !errors.Is(err, ErrNoFilesystem) {
 			t.Errorf("a blank disk of %d bytes: %v", size, err)
 		}
 	}
-	if _, err := Open(t.Context(), t.TempDir(), Options{}); err == nil {
+	if _, err := Open(t.Context(), raw(t.TempDir()), Options{}); err == nil {
 		t.Error("a folder is no image")
 	}
 }
@@ -175,7 +180,7 @@ func TestReplay(t *testing.T) {
 	if err := i.Close(); err != nil {
 		t.Error(err)
 	}
-	device, err := (&Image{path: path, temp: temp, Partition: Partition{Offset: atGiB}}).device()
+	device, err := (&Image{chain: raw(path), temp: temp, Partition: Partition{Offset: atGiB}}).device()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,20 +211,23 @@ func TestQcow2(t *testing.T) {
 	path := disk(t, 1<<20)
 	unclean(t, path, 1<<20)
 	dir := t.TempDir()
-	alone, over := filepath.Join(dir, "alone.qcow2"), filepath.Join(dir, "over.qcow2")
-	command(t, "", "qemu-img", "convert", "-f", "raw", "-O", "qcow2", path, alone)
-	command(t, "", "qemu-img", "create", "-q", "-f", "qcow2", "-b", alone, "-F", "qcow2", over)
-	if got := content(t, open(t, alone, Options{}), "marker"); !strings.HasPrefix(got, "new") {
-		t.Errorf("alone: %q", got)
+	alone := imagefile.Layer{Path: filepath.Join(dir, "alone.qcow2"), Format: imagefile.QCOW2}
+	over := imagefile.Layer{Path: filepath.Join(dir, "over.qcow2"), Format: imagefile.QCOW2}
+	command(t, "", "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", path, alone.Path)
+	command(t, "", "qemu-img", "create", "-q", "-f", "qcow2", "-b", alone.Path, "-F", "qcow2", over.Path)
+	t.Setenv("TMPDIR", filepath.Join(dir, "none")) // nothing is unpacked
+	for _, c := range []imagefile.Chain{{alone}, {over, alone}} {
+		if got := content(t, openChain(t, c, Options{}), "marker"); !strings.HasPrefix(got, "new") {
+			t.Errorf("%s: %q", c.Options(), got)
+		}
+		if _, err := Open(t.Context(), c, Options{Write: true}); !errors.Is(err, imagefile.ErrFormat) {
+			t.Errorf("writing to %s: %v", c.Options(), err)
+		}
 	}
-	if _, err := Open(t.Context(), over, Options{}); !errors.Is(err, ErrFormat) {
-		t.Errorf("a backing file that nobody has allowed: %v", err)
-	}
-	if got := content(t, open(t, over, Options{Backing: true}), "marker"); !strings.HasPrefix(got, "new") {
-		t.Errorf("over: %q", got)
-	}
-	if _, err := Open(t.Context(), alone, Options{Write: true}); !errors.Is(err, ErrFormat) {
-		t.Errorf("writing: %v", err)
+	for _, c := range []imagefile.Chain{{over}, {alone, over, alone}, {}} {
+		if _, err := Open(t.Context(), c, Options{}); !errors.Is(err, imagefile.ErrFormat) {
+			t.Errorf("not the files of %s: %v", c.Options(), err)
+		}
 	}
 }
 
@@ -230,7 +238,7 @@ func TestLocks(t *testing.T) {
 	if out, err := exec.Command("qemu-io", "-f", "raw", "-c", "write 0 512", path).CombinedOutput(); err == nil {
 		t.Errorf("QEMU writes to an image that is open here:\n%s", out)
 	}
-	if _, err := Open(t.Context(), path, Options{Write: true}); !errors.Is(err, ErrInUse) {
+	if _, err := Open(t.Context(), raw(path), Options{Write: true}); !errors.Is(err, ErrInUse) {
 		t.Errorf("open twice: %v", err)
 	}
 	if err := i.Close(); err != nil {
@@ -254,10 +262,7 @@ func TestLocks(t *testing.T) {
 			t.Fatal("qemu-nbd does not come up")
 		}
 	}
-	if used, err := InUse(path); err != nil || !used {
-		t.Errorf("in use: %t, %v", used, err)
-	}
-	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrInUse) {
+	if _, err := Open(t.Context(), raw(path), Options{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("while QEMU has it: %v", err)
 	}
 }
@@ -315,7 +320,7 @@ func TestWrite(t *testing.T) {
 	if err := i.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check := &Image{path: path, temp: t.TempDir(), Partition: Partition{Offset: atGiB}}
+	check := &Image{chain: raw(path), temp: t.TempDir(), Partition: Partition{Offset: atGiB}}
 	device, err := check.device()
 	if err != nil {
 		t.Fatal(err)
@@ -413,11 +418,53 @@ func FuzzPartitions(f *testing.F) {
 	})
 }
 
+// converted is a qcow2 image of a raw one, and over a layer that an image gets, with another one's name in its header.
+func converted(t *testing.T, from imagefile.Layer) imagefile.Layer {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "torn, and.qcow2")
+	command(t, "", "qemu-img", "convert", "-f", "raw", "-O", "qcow2", from.Path, path)
+	return imagefile.Layer{Path: path, Format: imagefile.QCOW2}
+}
+
+func over(t *testing.T, below, named imagefile.Layer) imagefile.Layer {
+	t.Helper()
+	info, err := os.Stat(below.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "over.qcow2")
+	create := []string{"create", "-q", "-f", "qcow2", "-b", named.Path, "-F", string(named.Format), path}
+	if below.Format == imagefile.Raw {
+		create = append(create, strconv.FormatInt(info.Size(), 10))
+	}
+	command(t, "", "qemu-img", create...)
+	return imagefile.Layer{Path: path, Format: imagefile.QCOW2}
+}
+
+// disguise writes the header of a qcow2 image that names a backing file into the boot code of a disk, as a guest can.
+func disguise(t *testing.T, path, backing string) {
+	t.Helper()
+	fake := filepath.Join(t.TempDir(), "fake.qcow2")
+	command(t, "", "qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10", "-b", backing, "-F", "raw", fake)
+	header, err := os.ReadFile(fake)
+	if err != nil || !bytes.Contains(header[:labelID], []byte(backing)) {
+		t.Fatalf("the header does not fit into the boot code: %v", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(header[:labelID], 0)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What a power cut has torn is made whole in the image itself, and nothing else changes in it; damage is left alone.
 func TestMend(t *testing.T) {
-	raw := disk(t, 1<<20)
-	unclean(t, raw, 1<<20)
-	whole, err := os.ReadFile(raw)
+	image := disk(t, 1<<20)
+	unclean(t, image, 1<<20)
+	whole, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,7 +473,7 @@ func TestMend(t *testing.T) {
 	if at < 0 || bytes.Count(whole, head) != 1 {
 		t.Fatal("no commit block")
 	}
-	tornAt := func(t *testing.T, format string, places ...int) string {
+	tornAt := func(t *testing.T, places ...int) imagefile.Chain {
 		data := bytes.Clone(whole)
 		for _, p := range places {
 			data[p] ^= 0xff
@@ -435,42 +482,64 @@ func TestMend(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if format == "raw" {
-			return path
-		}
-		command(t, "", "qemu-img", "convert", "-f", "raw", "-O", format, path, path+"."+format)
-		return path + "." + format
+		return raw(path)
 	}
-	for _, format := range []string{"raw", "qcow2"} {
-		path := tornAt(t, format, at+600)
-		i := open(t, path, Options{})
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, bytes.Repeat([]byte("secret"), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, layers := range map[string]func(imagefile.Chain) imagefile.Chain{
+		"raw":      func(c imagefile.Chain) imagefile.Chain { return c },
+		"qcow2":    func(c imagefile.Chain) imagefile.Chain { return imagefile.Chain{converted(t, c[0])} },
+		"over raw": func(c imagefile.Chain) imagefile.Chain { return append(imagefile.Chain{over(t, c[0], c[0])}, c...) },
+		"over both": func(c imagefile.Chain) imagefile.Chain {
+			q := converted(t, c[0])
+			return imagefile.Chain{over(t, q, q), q}
+		},
+		// Its header names another file than the record does.
+		"over a secret": func(c imagefile.Chain) imagefile.Chain {
+			return append(imagefile.Chain{over(t, c[0], imagefile.Layer{Path: secret, Format: imagefile.Raw})}, c...)
+		},
+		// The guest has written a header to its raw disk, which names another file.
+		"disguised": func(c imagefile.Chain) imagefile.Chain { disguise(t, c[0].Path, secret); return c },
+		"over one that is disguised": func(c imagefile.Chain) imagefile.Chain {
+			c = append(imagefile.Chain{over(t, c[0], c[0])}, c...)
+			disguise(t, c[1].Path, secret)
+			return c
+		},
+	} {
+		c := layers(tornAt(t, at+600))
+		i := openChain(t, c, Options{})
 		if i.Torn() == "" {
-			t.Fatalf("%s: nothing is torn", format)
+			t.Fatalf("%s: nothing is torn", name)
 		}
 		if err := i.Mend(t.Context()); err != nil {
-			t.Fatalf("%s: %v", format, err)
+			t.Fatalf("%s: %v", name, err)
 		}
-		if got := content(t, i, "marker"); !strings.HasPrefix(got, "new") {
-			t.Errorf("%s: %q", format, got)
+		if got := content(t, i, "marker"); !strings.HasPrefix(got, "new") || i.Torn() != "" {
+			t.Errorf("%s: %q, torn %q", name, got, i.Torn())
 		}
 		if err := i.Close(); err != nil {
 			t.Error(err)
 		}
 		back := filepath.Join(t.TempDir(), "back.img")
-		command(t, "", "qemu-img", "convert", "-f", format, "-O", "raw", path, back)
-		if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, whole) {
-			t.Errorf("%s: the image is not what it was before it was torn: %v", format, err)
+		command(t, "", "qemu-img", "convert", "--image-opts", "-O", "raw", c.Options(), back)
+		if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got[sectorSize:], whole[sectorSize:]) {
+			t.Errorf("%s: the image is not what it was before it was torn: %v", name, err)
 		}
-		if i := open(t, path, Options{}); i.Torn() != "" {
-			t.Errorf("%s: mended, and still torn: %s", format, i.Torn())
+		if i := openChain(t, c, Options{}); i.Torn() != "" {
+			t.Errorf("%s: repaired, and still torn: %s", name, i.Torn())
 		}
 	}
-	path := tornAt(t, "raw", at-1024) // what the whole transaction has written
+	if data, err := os.ReadFile(secret); err != nil || !bytes.Equal(data, bytes.Repeat([]byte("secret"), 1<<20)) {
+		t.Errorf("another file of the host was written to: %v", err)
+	}
+	path := tornAt(t, at-1024)[0].Path // what the whole transaction has written
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), path, Options{Write: true}); !errors.Is(err, ext4.ErrCorrupt) {
+	if _, err := Open(t.Context(), raw(path), Options{Write: true}); !errors.Is(err, ext4.ErrCorrupt) {
 		t.Errorf("damage: %v", err)
 	}
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {

@@ -84,15 +84,3 @@ func lockByte(f *os.File, cmd int, typ int16, at int64) error {
 	}
 	return nil
 }
-
-// InUse reports whether a machine has an image open for writing.
-func InUse(path string) (bool, error) {
-	f, err := openLocked(path, false)
-	if errors.Is(err, ErrInUse) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return false, f.Close()
-}

@@ -79,7 +79,7 @@ func containsGRUB(b []byte) bool {
 // BootsGRUB reports whether GRUB is in the disk's first sector.
 func (i *Image) BootsGRUB() (bool, error) {
 	sector := make([]byte, sectorSize)
-	if _, err := i.file.ReadAt(sector, 0); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := i.disk.ReadAt(sector, 0); err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	return bootsGRUB(sector), nil

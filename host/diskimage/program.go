@@ -21,7 +21,7 @@ import (
 // device is the image as e2fsprogs name a filesystem inside a file. The path goes through a link, because theirs must
 // not hold a "?".
 func (i *Image) device() (string, error) {
-	abs, err := filepath.Abs(i.path)
+	abs, err := filepath.Abs(i.path())
 	if err != nil {
 		return "", err
 	}
@@ -38,13 +38,8 @@ func (i *Image) device() (string, error) {
 	return link + "?offset=" + strconv.FormatInt(i.Partition.Offset, 10), nil
 }
 
-// run runs a program of a Debian package. Its last words stand in the error.
-func run(ctx context.Context, name, pkg string, args ...string) error {
-	_, err := output(ctx, name, pkg, nil, args...)
-	return err
-}
-
-// output runs a program and gives what it prints to both its outputs, at most 1 MiB.
+// output runs a program of a Debian package and gives what it prints to both its outputs, at most 1 MiB. Its last words
+// stand in the error.
 func output(ctx context.Context, name, pkg string, stdin io.Reader, args ...string) (string, error) {
 	path, err := lookPath(name)
 	if err != nil {

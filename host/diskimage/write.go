@@ -62,7 +62,7 @@ func (i *Image) Apply(ctx context.Context, changes []Change) error {
 	if err != nil {
 		return err
 	}
-	if err := i.find(); err != nil {
+	if err := i.find(ctx); err != nil {
 		return err
 	}
 	for n, c := range changes {

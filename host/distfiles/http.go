@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -39,23 +40,29 @@ const (
 const userAgent = "kindling"
 
 // NewClient is the client that Fetch uses when it is given none: HTTP/1.1 and 2, with and without TLS, at most ten
-// redirects and those to http and https only, the proxy of the environment (HTTPS_PROXY and so on), no cookies.
-func NewClient() *http.Client {
-	dialer := &net.Dialer{Timeout: connectTimeout}
+// redirects and those to http and https only, none from a public address to one of this machine or its networks, the
+// proxy of the environment (HTTPS_PROXY and so on), no cookies.
+func NewClient() *http.Client { return newClient(hostReach) }
+
+func newClient(reachOf func(netip.Addr) reach) *http.Client {
 	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            dialer.DialContext,
-			ForceAttemptHTTP2:      true,
-			TLSHandshakeTimeout:    tlsTimeout,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			ResponseHeaderTimeout:  headerTimeout,
-			MaxResponseHeaderBytes: maxHeader,
-			IdleConnTimeout:        idleTimeout,
-			MaxIdleConnsPerHost:    MaxJobs,
-			DisableCompression:     true, // a distfile is what its sha256 was made of
-		},
+		Transport:     newGuard(reachOf),
 		CheckRedirect: checkRedirect,
+	}
+}
+
+func newTransport(dialer *net.Dialer) *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    tlsTimeout,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		ResponseHeaderTimeout:  headerTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    MaxJobs,
+		DisableCompression:     true, // a distfile is what its sha256 was made of
 	}
 }
 

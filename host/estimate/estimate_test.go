@@ -60,7 +60,11 @@ func TestLoad(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(base, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := report.Write(filepath.Join(base, name, "report.json"), r); err != nil {
+		data, err := report.Encode(r)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(base, name, "report.json"), data, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,8 +4,10 @@
 // Package imagefile names the files that make up a virtual disk, and their formats.
 //
 // The format of every file is recorded or given, never probed: a guest can write any format's header to its raw disk.
-// Headers are read only to refuse what does not match the record. The package starts no program; packages qemu and
-// diskimage use it for everything that opens a disk.
+// Headers are read only to refuse what does not match the record (Check), and, for an image that the user names, to tell
+// qcow2 from raw (Named). A disk is read in place (Open), without a copy and bounded by what its files hold, whatever
+// their tables claim. The package writes nothing and starts no program. It is called by everything that opens a disk:
+// diskimage, resume and cmd/host.
 package imagefile
 
 import "strings"
@@ -34,9 +36,17 @@ func (c Chain) Options() string {
 	var parts []string
 	prefix := ""
 	for _, layer := range c {
-		parts = append(parts, prefix+"driver="+string(layer.Format), prefix+"file.driver=file",
+		parts = append(parts, prefix+"driver="+string(layer.Format), prefix+"file.driver="+protocol(layer.Path),
 			prefix+"file.filename="+strings.ReplaceAll(layer.Path, ",", ",,"))
 		prefix += "backing."
 	}
 	return strings.Join(parts, ",")
+}
+
+// protocol is QEMU's driver for a file, or for a disk of this machine.
+func protocol(path string) string {
+	if strings.HasPrefix(path, "/dev/") && !strings.HasPrefix(path, "/dev/shm/") {
+		return "host_device"
+	}
+	return "file"
 }

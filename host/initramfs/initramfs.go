@@ -12,6 +12,7 @@ package initramfs
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 	"github.com/u-root/u-root/pkg/cpio"
@@ -65,6 +67,45 @@ func Create(ctx context.Context, name string, layers ...Layer) (Summary, error) 
 		return Summary{}, errors.Join(fmt.Errorf("write initramfs %s: %w", name, err), f.Cleanup())
 	}
 	return sum, nil
+}
+
+// SeedPath is the file with the seed of the guest's random pool; package guest has the same.
+const SeedPath = "kindling/seed"
+
+// seedSize is how many random bytes a seed has.
+const seedSize = 32
+
+// WithSeed makes dst a copy of an archive for one boot, with a fresh seed behind it, for its owner alone: what a guest's
+// random numbers are made from is not for a command line, which every user of the host can read, nor for an image that is
+// the same everywhere. Linux unpacks archives one after another.
+func WithSeed(ctx context.Context, dst, archive string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("initramfs %s with a seed: %w", archive, err)
+		}
+	}()
+	in, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(filepath.Dir(dst), ".boot-") // mode 0600; what has the name of dst is replaced, not followed
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		seed := make([]byte, seedSize)
+		_, _ = rand.Read(seed) // it never fails: crypto/rand
+		_, err = Write(ctx, out, Files(Regular(SeedPath, 0o600, seed)))
+	}
+	if err = errors.Join(err, out.Close()); err == nil {
+		err = os.Rename(out.Name(), dst)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(out.Name()))
+	}
+	return nil
 }
 
 // Write writes the archive of the layers to w. What w holds after an error is worthless.
@@ -160,15 +201,15 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// content is what the archive needs of an open file.
-type content interface {
+// Content is what the archive needs of an open file.
+type Content interface {
 	io.ReaderAt
 	io.Closer
 }
 
-// openHost opens a host file that must still be the regular file it was when it was listed.
-func openHost(name string) (content, error) {
-	f, err := os.Open(name)
+// openHost opens a host file that must still be the regular file it was when it was listed. It never waits for a pipe.
+func openHost(name string, flags int) (Content, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -451,3 +451,37 @@ func TestAgent(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
+
+// Each boot has a seed of its own, behind an archive that stays as it is.
+func TestWithSeed(t *testing.T) {
+	dir := t.TempDir()
+	archive := filepath.Join(dir, "a.cpio")
+	if _, err := Create(t.Context(), archive, Files(Regular("init", 0o755, []byte("agent")))); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var boots [][]byte
+	for _, name := range []string{"1.cpio", "2.cpio"} {
+		dst := filepath.Join(dir, name)
+		if err := WithSeed(t.Context(), dst, archive); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(dst)
+		if info, statErr := os.Stat(dst); err != nil || statErr != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v, %v", info, err, statErr)
+		}
+		if !bytes.HasPrefix(data, before) || !bytes.Contains(data[len(before):], []byte(SeedPath)) {
+			t.Errorf("%s is not the archive with a seed behind it", name)
+		}
+		boots = append(boots, data)
+	}
+	if bytes.Equal(boots[0], boots[1]) {
+		t.Error("two boots have the same seed")
+	}
+	if after, err := os.ReadFile(archive); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the archive has changed: %v", err)
+	}
+}

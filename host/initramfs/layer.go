@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // maxUnseekable bounds a file of an fs.FS that cannot be read at an offset and is therefore held in memory.
@@ -67,7 +68,7 @@ func (l dirLayer) addEntry(t *tree, hostName, name string, info fs.FileInfo) err
 	switch {
 	case info.Mode().IsRegular():
 		n.size = info.Size()
-		n.open = func() (content, error) { return openHost(hostName) }
+		n.open = func() (Content, error) { return openHost(hostName, syscall.O_NOFOLLOW) }
 	case info.Mode()&fs.ModeSymlink != 0:
 		link, err := os.Readlink(hostName)
 		if err != nil {
@@ -111,7 +112,7 @@ func (l fsLayer) addTo(t *tree) error {
 			return err
 		}
 		return t.add(&node{name: full, mode: mode, size: info.Size(),
-			open: func() (content, error) { return openFS(l.fsys, name) }})
+			open: func() (Content, error) { return openFS(l.fsys, name) }})
 	})
 	if err != nil {
 		return fmt.Errorf("embedded layer at /%s: %w", l.at, err)
@@ -139,12 +140,12 @@ func (l fsLayer) fileMode(name string, info fs.FileInfo) (mode fs.FileMode, err 
 }
 
 // openFS gives the content of a file of an fs.FS; what has no ReadAt is read into memory, up to a bound.
-func openFS(fsys fs.FS, name string) (content, error) {
+func openFS(fsys fs.FS, name string) (Content, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	if c, ok := f.(content); ok {
+	if c, ok := f.(Content); ok {
 		return c, nil
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxUnseekable+1))
@@ -172,6 +173,8 @@ type File struct {
 	Link   string
 	Major  uint32
 	Minor  uint32
+	Open   func() (Content, error) // of Opened, with Size in bytes
+	Size   int64
 }
 
 // Regular is a file with the given content and permission bits.
@@ -189,6 +192,11 @@ func Agent(program File) []File {
 // Symbolic links to source are followed.
 func HostFile(name string, perm fs.FileMode, source string) File {
 	return File{Path: name, Mode: perm.Perm(), Source: source}
+}
+
+// Opened is a regular file of size bytes, whose content open gives when the archive is written.
+func Opened(name string, perm fs.FileMode, size int64, open func() (Content, error)) File {
+	return File{Path: name, Mode: perm.Perm(), Open: open, Size: size}
 }
 
 // Directory is an empty directory. Parents of other entries need not be given: they are made with mode 0755.
@@ -242,9 +250,13 @@ func (f File) node() (*node, error) {
 	if !f.Mode.IsRegular() {
 		return n, nil
 	}
+	if f.Open != nil {
+		n.size, n.open = f.Size, f.Open
+		return n, nil
+	}
 	if f.Source == "" {
 		n.size = int64(len(f.Data))
-		n.open = func() (content, error) { return inMemory{bytes.NewReader(f.Data)}, nil }
+		n.open = func() (Content, error) { return inMemory{bytes.NewReader(f.Data)}, nil }
 		return n, nil
 	}
 	info, err := os.Stat(f.Source)
@@ -255,6 +267,6 @@ func (f File) node() (*node, error) {
 		return nil, fmt.Errorf("content of %s: %w: %s is %s", n.name, ErrKind, f.Source, kindName(info.Mode()))
 	}
 	n.size = info.Size()
-	n.open = func() (content, error) { return openHost(f.Source) }
+	n.open = func() (Content, error) { return openHost(f.Source, 0) }
 	return n, nil
 }

@@ -22,7 +22,7 @@ type node struct {
 	link         string // symbolic links
 	major, minor uint64 // devices
 	implied      bool   // a parent directory nobody named
-	open         func() (content, error)
+	open         func() (Content, error)
 }
 
 // impliedMode is the mode of parent directories that no layer names.

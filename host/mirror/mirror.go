@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The Kindling authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package mirror serves one folder over HTTP, read-only: the distfile mirror of a run, which the guest reaches through
-// QEMU's user network.
+// Package mirror serves one folder over HTTP, read-only: the distfile mirror of a run, which the guest reaches
+// through package usernet, or on the host's loopback.
 //
 // It answers GET and HEAD for regular files below the folder and nothing else: no listing, no directory, nothing
 // outside the folder even through symbolic links (os.Root). It never writes, and trusts nothing in a request. It is
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// DefaultAddr is a free port that only this machine can reach; QEMU's user network gives it to its guest as 10.0.2.2.
+// DefaultAddr is a free port that only this machine can reach.
 const DefaultAddr = "127.0.0.1:0"
 
 // Times a client may take. A guest under emulation hashes while it reads, at a few MB/s, so a whole download has no
@@ -51,9 +51,10 @@ const maxLoggedPath = 1024
 
 // Options of a server.
 type Options struct {
-	Dir  string        // the folder to serve
-	Addr string        // host:port to listen on; empty is DefaultAddr
-	Log  func(Request) // called once after each request, from several goroutines; nil is silent
+	Dir      string        // the folder to serve
+	Addr     string        // host:port to listen on; empty is DefaultAddr
+	Listener net.Listener  // to serve on instead, such as one inside a guest's network
+	Log      func(Request) // called once after each request, from several goroutines; nil is silent
 }
 
 // Server is a running mirror.
@@ -73,14 +74,16 @@ func Serve(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mirror of %s: %w", opt.Dir, err)
 	}
-	addr := opt.Addr
-	if addr == "" {
-		addr = DefaultAddr
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("mirror of %s: %w", opt.Dir, err), root.Close())
+	l := opt.Listener
+	if l == nil {
+		addr := opt.Addr
+		if addr == "" {
+			addr = DefaultAddr
+		}
+		var lc net.ListenConfig
+		if l, err = lc.Listen(ctx, "tcp", addr); err != nil {
+			return nil, errors.Join(fmt.Errorf("mirror of %s: %w", opt.Dir, err), root.Close())
+		}
 	}
 	tcp, ok := l.Addr().(*net.TCPAddr)
 	if !ok {
@@ -106,6 +109,10 @@ func (s *Server) run(ctx context.Context, root *os.Root, l net.Listener, log fun
 	go func() { failed <- srv.Serve(l) }()
 	select {
 	case err := <-failed:
+		if errors.Is(err, net.ErrClosed) { // whoever made the listener has closed it
+			s.err = errors.Join(srv.Close(), root.Close())
+			return
+		}
 		s.err = errors.Join(fmt.Errorf("mirror on %s: %w", s.addr, err), srv.Close(), root.Close())
 	case <-ctx.Done():
 		s.err = errors.Join(drain(ctx, srv), root.Close())

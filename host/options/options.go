@@ -22,7 +22,7 @@ import (
 // Rootfs is the argument list of rootfs.py (live-bootstrap 984b8322). Embed it in a kong command.
 type Rootfs struct {
 	Arch   string `help:"Architecture to bootstrap." short:"a" default:"x86"`
-	Chroot bool   `help:"Run inside a chroot."       short:"c"`
+	Chroot bool   `help:"Run inside a chroot, as root on this host: it isolates nothing, so only for trees that are trusted."       short:"c"`
 	Bwrap  bool   `help:"Run inside bubblewrap (-bw)."`
 
 	Target    string `help:"Folder for everything that is made." short:"t" default:"target"`

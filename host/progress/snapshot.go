@@ -6,21 +6,14 @@ package progress
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"kindling/host/watch"
 	"kindling/internal/event"
 )
 
-const (
-	snapshotSchema = 1
-	snapshotEvery  = time.Second
-	maxSnapshot    = 64 << 20 // bytes of a file that is read
-)
+const snapshotSchema = 1
 
 // Snapshot is how a run stands, for who looks at it from another process.
 type Snapshot struct {
@@ -30,89 +23,49 @@ type Snapshot struct {
 	Left *time.Duration `json:"left,omitempty"`
 }
 
-// ReadSnapshot reads what a Recorder has written.
-func ReadSnapshot(path string) (Snapshot, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Snapshot{}, fmt.Errorf("read how the run stands: %w", err)
-	}
-	if info.Size() > maxSnapshot {
-		return Snapshot{}, fmt.Errorf("%s: larger than %d bytes", path, maxSnapshot)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Snapshot{}, fmt.Errorf("read how the run stands: %w", err)
-	}
+// DecodeSnapshot reads a document of a Recorder. Its text is clean: another process may have written anything.
+func DecodeSnapshot(data []byte) (Snapshot, error) {
 	var s Snapshot
 	if err := json.Unmarshal(data, &s); err != nil {
-		return Snapshot{}, fmt.Errorf("%s: %w", path, err)
+		return Snapshot{}, fmt.Errorf("read how the run stands: %w", err)
 	}
 	if s.Schema != snapshotSchema {
-		return Snapshot{}, fmt.Errorf("%s: schema %d, this Kindling reads %d", path, s.Schema, snapshotSchema)
+		return Snapshot{}, fmt.Errorf("read how the run stands: schema %d, this Kindling reads %d", s.Schema, snapshotSchema)
+	}
+	v := &s.View
+	for _, text := range []*string{&v.Phase, &v.Step, &v.StepName, &v.Import.Name, &v.Waiting} {
+		*text = event.Clean(*text)
+	}
+	for i := range v.LogTail {
+		v.LogTail[i] = event.Clean(v.LogTail[i])
+	}
+	for i := range v.Marks {
+		v.Marks[i].Name, v.Marks[i].Text = event.Clean(v.Marks[i].Name), event.Clean(v.Marks[i].Text)
 	}
 	return s, nil
 }
 
-// Recorder is a Display in front of another one: it also writes, about once a second, how the run stands into a file.
-// A file that cannot be written is no reason to end a run.
+// Recorder is a Display in front of another one: it also keeps how the run stands, for other processes.
 type Recorder struct {
 	Display
-	path string
-	left Estimate
-
-	mu     sync.Mutex
-	newest *watch.View
-	stop   chan struct{}
-	done   chan struct{}
+	left   Estimate
+	newest atomic.Pointer[watch.View]
 }
 
-// NewRecorder starts one; left may be nil.
-func NewRecorder(d Display, path string, left Estimate) *Recorder {
-	r := &Recorder{Display: d, path: path, left: left, stop: make(chan struct{}), done: make(chan struct{})}
-	go r.run()
-	return r
-}
+// NewRecorder makes one; left may be nil.
+func NewRecorder(d Display, left Estimate) *Recorder { return &Recorder{Display: d, left: left} }
 
 // Update implements watch.Sink.
 func (r *Recorder) Update(v watch.View) {
-	r.mu.Lock()
-	r.newest = &v
-	r.mu.Unlock()
+	r.newest.Store(&v)
 	r.Display.Update(v)
 }
 
-// Event implements watch.Sink.
-func (r *Recorder) Event(e event.Event) { r.Display.Event(e) }
-
-// Close writes the last state, then closes the other display.
-func (r *Recorder) Close() {
-	close(r.stop)
-	<-r.done
-	r.Display.Close()
-}
-
-func (r *Recorder) run() {
-	defer close(r.done)
-	ticker := time.NewTicker(snapshotEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			r.write()
-		case <-r.stop:
-			r.write()
-			return
-		}
-	}
-}
-
-func (r *Recorder) write() {
-	r.mu.Lock()
-	v := r.newest
-	r.newest = nil
-	r.mu.Unlock()
-	if v == nil {
-		return
+// Document is how the run stands as JSON on one line, nil when it is as it was in the state seen.
+func (r *Recorder) Document(seen any) (line []byte, state any) {
+	v := r.newest.Load()
+	if v == nil || v == seen {
+		return nil, seen
 	}
 	s := Snapshot{Schema: snapshotSchema, View: *v}
 	if r.left != nil {
@@ -122,7 +75,7 @@ func (r *Recorder) write() {
 	}
 	data, err := json.Marshal(s)
 	if err != nil {
-		return // a View is plain data: it always has a JSON form
+		return nil, v // a View is plain data: it always has a JSON form
 	}
-	_ = renameio.WriteFile(r.path, data, 0o644)
+	return data, v
 }

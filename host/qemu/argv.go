@@ -5,17 +5,23 @@ package qemu
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
 
+// sandbox is QEMU's own seccomp filter: a guest that has taken QEMU over starts no program and gains no right.
+const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+// firstFD is the first descriptor that QEMU inherits for a socket; they are numbered in the order of sockets.
+const firstFD = 3
+
 // Argv is the complete command line, program name first, for valid options. It depends on nothing but o.
 //
-// Two arguments are there always: -no-reboot, because a guest that reboots has ended its run, and -no-user-config,
-// because a run shall not depend on files that no report mentions.
+// Three arguments are there always: -no-reboot, because a guest that reboots has ended its run, -no-user-config, because
+// a run must not depend on files that no report mentions, and -sandbox. Serial ports, network card and control are
+// sockets that QEMU inherits, as descriptors from 3 on: it opens none itself.
 func (o Options) Argv() []string {
-	argv := []string{o.Binary, "-no-user-config"}
+	argv := []string{o.Binary, "-no-user-config", "-sandbox", sandbox}
 	if o.NoDefaults {
 		argv = append(argv, "-nodefaults")
 	}
@@ -29,10 +35,8 @@ func (o Options) Argv() []string {
 	argv = append(argv, "-m", strconv.Itoa(o.MemoryMiB)+"M", "-smp", strconv.Itoa(o.Cores))
 	argv = append(argv, o.bootArgs()...)
 	argv = append(argv, driveArgs(o.Drives)...)
-	argv = append(argv, o.nicArgs()...)
-	argv = append(argv, o.serialArgs()...)
-	argv = append(argv, "-no-reboot", "-display", "none")
-	argv = append(argv, o.monitorArgs()...)
+	argv = append(argv, o.socketArgs()...)
+	argv = append(argv, "-no-reboot", "-display", "none", "-monitor", "none")
 	return append(argv, o.Extra...)
 }
 
@@ -79,7 +83,7 @@ func driveArgs(drives []Drive) []string {
 
 // option is the value of -drive.
 func (d Drive) option(id string) string {
-	parts := []string{"file=" + escape(localPath(d.Path)), "format=" + string(d.Format)}
+	parts := []string{d.Chain.Options()}
 	switch d.Interface {
 	case InterfaceIDE, InterfaceVirtio:
 		parts = append(parts, "if="+string(d.Interface))
@@ -96,77 +100,29 @@ func (d Drive) option(id string) string {
 	return strings.Join(parts, ",")
 }
 
-func (o Options) nicArgs() []string {
-	if o.NIC == nil {
-		return []string{"-nic", "none"}
-	}
-	nic := "user,ipv6=off,model=" + o.NIC.Model
-	if o.NIC.Restrict {
-		nic += ",restrict=on"
-	}
-	return []string{"-nic", nic}
-}
-
-func (o Options) serialArgs() []string {
-	if len(o.Serials) == 0 {
-		return []string{"-serial", "none"}
-	}
+// socketArgs connect the machine with the sockets that QEMU inherits.
+func (o Options) socketArgs() []string {
+	fd := firstFD
+	next := func() string { fd++; return strconv.Itoa(fd - 1) }
 	var args []string
-	for i, s := range o.Serials {
+	for i := range o.Ports {
 		id := fmt.Sprintf("serial%d", i)
-		device := "file,id=" + id + ",path=" + escape(s.File)
-		if s.Append {
-			device += ",append=on"
-		}
-		if s.Stdio {
-			device = "stdio,id=" + id + ",signal=off,logfile=" + escape(s.File) + ",logappend=" + onOff(s.Append)
-		}
-		args = append(args, "-chardev", device, "-serial", "chardev:"+id)
+		args = append(args, "-chardev", "socket,id="+id+",fd="+next(), "-serial", "chardev:"+id)
+	}
+	if o.Ports == 0 {
+		args = append(args, "-serial", "none")
+	}
+	if o.NIC == nil {
+		args = append(args, "-nic", "none")
+	} else {
+		args = append(args, "-netdev", "stream,id=net0,server=off,addr.type=fd,addr.str="+next(),
+			"-device", o.NIC.Model+",netdev=net0")
+	}
+	if o.Control {
+		args = append(args, "-chardev", "socket,id=control,fd="+next(), "-mon", "chardev=control,mode=control")
+	}
+	if o.Incoming {
+		args = append(args, "-incoming", "fd:"+next())
 	}
 	return args
-}
-
-func onOff(on bool) string {
-	if on {
-		return "on"
-	}
-	return "off"
-}
-
-func (o Options) monitorArgs() []string {
-	args := []string{"-monitor", "none"}
-	if o.Incoming != "" {
-		args = append(args, "-incoming", o.Incoming)
-	}
-	if o.QMPSocket == "" {
-		return args
-	}
-	return append(args,
-		"-chardev", "socket,id=qmp,path="+escape(o.QMPSocket)+",server=on,wait=off",
-		"-mon", "chardev=qmp,mode=control")
-}
-
-// escape doubles commas: that is how QEMU's option syntax writes one in a value (qemu(1), "-drive file=").
-func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
-
-// localPath keeps QEMU from reading the start of a relative path ("nbd:x", "json:{...}") as a block protocol.
-func localPath(p string) string {
-	if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "./") || strings.HasPrefix(p, "../") {
-		return p
-	}
-	return "./" + p
-}
-
-var plainRE = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
-
-// ShellLine renders an argv as one line that can be pasted into a POSIX shell.
-func ShellLine(argv []string) string {
-	quoted := make([]string, len(argv))
-	for i, arg := range argv {
-		quoted[i] = arg
-		if !plainRE.MatchString(arg) {
-			quoted[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(quoted, " ")
 }

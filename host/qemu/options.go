@@ -6,9 +6,10 @@ package qemu
 import (
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"strings"
+
+	"kindling/host/imagefile"
 )
 
 // Binaries of the two x86 system emulators, as Debian's qemu-system-x86 names them.
@@ -23,10 +24,9 @@ const (
 	maxCores     = 255     // what the pc machine takes (hw/i386/pc.c, max_cpus)
 	maxIDE       = 4       // two channels with two drives each
 	maxDrives    = 16
-	maxSerials   = 4 // COM1 to COM4, all that an 8250 kernel looks for
+	maxPorts     = 4 // COM1 to COM4, all that an 8250 kernel looks for
 	maxPath      = 4095
-	// maxSocketPath is the longest path a unix socket can have: sun_path has 108 bytes with its NUL.
-	maxSocketPath = 107
+	maxLayers    = 64
 )
 
 // Accel says what runs the guest's instructions.
@@ -37,16 +37,6 @@ const (
 	AccelAuto Accel = "auto"
 	AccelKVM  Accel = "kvm"
 	AccelTCG  Accel = "tcg"
-)
-
-// Format is a disk image's format.
-type Format string
-
-// The image formats. The format is always said, never guessed by QEMU: a guest could otherwise turn its raw disk into
-// another format by writing a header to it.
-const (
-	FormatRaw   Format = "raw"
-	FormatQCOW2 Format = "qcow2"
 )
 
 // Interface is how the guest sees a drive.
@@ -63,25 +53,23 @@ const (
 
 // Drive is one disk. Drives keep their order: the first IDE drive is the guest's first disk.
 type Drive struct {
-	Path      string
-	Format    Format
+	Chain     imagefile.Chain // the image, and what it is a layer over
 	Interface Interface
 	ReadOnly  bool // not for IDE and AHCI disks, which have no such thing: use Snapshot
 	Snapshot  bool // the guest's writes go to a temporary overlay; the image is never altered
 }
 
-// NIC is the one network card, on QEMU's user network without IPv6. The host is 10.0.2.2 there.
-type NIC struct {
-	Model string // "e1000", "virtio-net-pci", ...
-	// Restrict cuts the guest off from everything but the host's own forwarded services.
-	Restrict bool
+// Path is the image file that the guest's writes go to.
+func (d Drive) Path() string {
+	if len(d.Chain) == 0 {
+		return ""
+	}
+	return d.Chain[0].Path
 }
 
-// Serial is one serial port, 8250, whose output goes to File. File is truncated when QEMU starts, unless Append is set.
-type Serial struct {
-	File   string
-	Append bool
-	Stdio  bool // QEMU's standard input and output are at the port as well; one port can have them
+// NIC is the one network card. Its cable ends in Process.Network: QEMU itself opens no connection for the guest.
+type NIC struct {
+	Model string // "e1000", "virtio-net-pci", ...
 }
 
 // Options describe a machine. The zero value is not valid; Binary, MemoryMiB, Cores and Accel are always needed.
@@ -99,10 +87,10 @@ type Options struct {
 	Append     string // kernel command line, see Cmdline
 	Drives     []Drive
 	NIC        *NIC     // nil: no network card
-	Serials    []Serial // COM1 first
-	QMPSocket  string   // control socket; empty: none
-	Incoming   string   // where the machine's state comes from, "unix:PATH"; empty: it starts anew
-	Extra      []string // appended as they are, the user's own responsibility
+	Ports      int      // serial ports, 8250, COM1 first: Process.Ports
+	Control    bool     // with a QEMU Machine Protocol: Process.Control
+	Incoming   bool     // the machine's state comes from Process.Incoming; otherwise it starts anew
+	Extra      []string // appended as they are
 }
 
 // ErrOptions is what every error of Validate is.
@@ -187,18 +175,21 @@ func (o Options) checkDrives() error {
 }
 
 func (d Drive) check() error {
-	if err := checkPath("path", d.Path); err != nil {
-		return err
+	if len(d.Chain) == 0 || len(d.Chain) > maxLayers {
+		return fmt.Errorf("%d layers, want 1 to %d", len(d.Chain), maxLayers)
 	}
-	switch d.Format {
-	case FormatRaw, FormatQCOW2:
-	default:
-		return fmt.Errorf("format: %q is none of raw, qcow2", d.Format)
+	for _, layer := range d.Chain {
+		if err := checkPath("path", layer.Path); err != nil {
+			return err
+		}
+		if layer.Format != imagefile.Raw && layer.Format != imagefile.QCOW2 {
+			return fmt.Errorf("format: want raw or qcow2, got %q", layer.Format)
+		}
 	}
 	switch d.Interface {
 	case InterfaceIDE, InterfaceAHCI:
 		if d.ReadOnly {
-			return fmt.Errorf("%s: an %s disk cannot be read-only, use a snapshot", d.Path, d.Interface)
+			return fmt.Errorf("%s: an %s disk cannot be read-only, use a snapshot", d.Path(), d.Interface)
 		}
 	case InterfaceUSB, InterfaceNVMe, InterfaceVirtio:
 	default:
@@ -208,38 +199,16 @@ func (d Drive) check() error {
 }
 
 func (o Options) checkPorts() error {
-	if len(o.Serials) > maxSerials {
-		return fmt.Errorf("serial ports: %d, at most %d", len(o.Serials), maxSerials)
-	}
-	seen, stdio := make(map[string]bool), false
-	for i, s := range o.Serials {
-		if s.Stdio && stdio {
-			return fmt.Errorf("serial port %d: another one has standard input and output already", i+1)
-		}
-		stdio = stdio || s.Stdio
-		if err := checkPath(fmt.Sprintf("serial port %d", i+1), s.File); err != nil {
-			return err
-		}
-		clean := path.Clean(s.File)
-		if seen[clean] {
-			return fmt.Errorf("serial port %d: %s is written by another port already", i+1, s.File)
-		}
-		seen[clean] = true
+	if o.Ports < 0 || o.Ports > maxPorts {
+		return fmt.Errorf("serial ports: %d, want 0 to %d", o.Ports, maxPorts)
 	}
 	if o.NIC != nil && !wordRE.MatchString(o.NIC.Model) {
-		return fmt.Errorf("network card: %q is no model", o.NIC.Model)
+		return fmt.Errorf("network card: %q is not a model", o.NIC.Model)
 	}
-	if o.Incoming != "" && !strings.HasPrefix(o.Incoming, "unix:/") {
-		return fmt.Errorf("incoming: %q: want unix: and an absolute path", o.Incoming)
+	if o.Incoming && !o.Control {
+		return errors.New("incoming: a machine that is restored needs a control socket")
 	}
-	if o.QMPSocket == "" {
-		return nil
-	}
-	if len(o.QMPSocket) > maxSocketPath {
-		return fmt.Errorf("QMP socket %s: %d bytes, a unix socket's path has at most %d: use a shorter run folder",
-			o.QMPSocket, len(o.QMPSocket), maxSocketPath)
-	}
-	return checkPath("QMP socket", o.QMPSocket)
+	return nil
 }
 
 func (o Options) checkExtra() error {

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultGrace is how long Stop leaves QEMU to write out its disks and end after SIGTERM.
@@ -37,23 +39,18 @@ func (e Exit) String() string {
 
 // Process is a running QEMU. Its methods may be called from several goroutines.
 type Process struct {
+	*Sockets
 	proc *os.Process
 	done chan struct{}
 	exit Exit // written before done is closed
 }
 
 // Start validates o, looks whether its files can be opened, and runs QEMU in a process group of its own, so that a
-// terminal's Ctrl-C reaches Kindling and not the machine. Standard output and error of QEMU go to log, which Start does
-// not close. QEMU gets SIGTERM from the kernel if Kindling dies.
+// terminal's Ctrl-C reaches Kindling and not the machine. QEMU gets SIGTERM from the kernel if Kindling dies. The caller
+// reads the sockets while the machine runs, and closes them.
 //
 // The end of ctx before QEMU runs is an error; afterwards it means nothing: ending QEMU is Stop's work.
-func Start(ctx context.Context, o Options, log *os.File) (*Process, error) {
-	return StartWith(ctx, o, log, nil, log)
-}
-
-// StartWith is Start with files of the caller's for QEMU's standard input and output: those of the serial port that has
-// them (Serial.Stdio). They may be closed when it returns.
-func StartWith(ctx context.Context, o Options, log, stdin, stdout *os.File) (*Process, error) {
+func Start(ctx context.Context, o Options) (*Process, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -68,27 +65,37 @@ func StartWith(ctx context.Context, o Options, log, stdin, stdout *os.File) (*Pr
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
+	sockets, theirs, err := o.connect()
+	if err != nil {
+		return nil, err
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start QEMU: %w", err), sockets.Close(), closeAll(theirs))
+	}
+	sockets.Output = out
 	cmd := &exec.Cmd{
-		Path: binary, Args: argv, Stdout: stdout, Stderr: log,
+		Path: binary, Args: argv, Stdout: in, Stderr: in, ExtraFiles: theirs,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM},
 	}
-	if stdin != nil {
-		cmd.Stdin = stdin
-	}
-	p := &Process{done: make(chan struct{})}
+	p := &Process{Sockets: sockets, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go p.run(cmd, started)
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start QEMU: %w", err)
+	err = <-started
+	if err = errors.Join(err, closeAll(append(theirs, in))); err != nil {
+		return nil, errors.Join(fmt.Errorf("start QEMU: %w", err), sockets.Close())
 	}
 	return p, nil
 }
 
 // run starts and waits on one locked thread: the kernel sends Pdeathsig when the thread that started the child ends,
-// and the Go runtime may end any other thread at any time.
+// and the Go runtime may end any other thread at any time. The thread has a umask of its own, so that images which QEMU
+// makes are their owner's alone, and ends with this goroutine.
 func (p *Process) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if unix.Unshare(unix.CLONE_FS) == nil {
+		unix.Umask(0o077)
+	}
 	if err := cmd.Start(); err != nil {
 		started <- err
 		return
@@ -166,35 +173,40 @@ func (p *Process) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// checkFiles opens what QEMU will have to open, for an error that names the file and comes before anything runs.
+// checkFiles opens what QEMU will have to open, for an error that names the file and comes before anything runs. Images
+// must be what was recorded of them.
 func (o Options) checkFiles() error {
-	type file struct{ what, path string }
-	files := []file{{"kernel", o.Kernel}, {"initrd", o.Initrd}}
-	for i, d := range o.Drives {
-		files = append(files, file{fmt.Sprintf("drive %d", i+1), d.Path})
-	}
-	for _, f := range files {
-		if f.path == "" {
+	for what, path := range map[string]string{"kernel": o.Kernel, "initrd": o.Initrd} {
+		if path == "" {
 			continue
 		}
-		info, err := os.Stat(f.path)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.what, err)
+		if err := readable(path); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
-		if t := info.Mode().Type(); t&^os.ModeDevice != 0 || t&os.ModeCharDevice != 0 {
-			return fmt.Errorf("%s %s: is neither a file nor a block device", f.what, f.path)
+	}
+	for i, d := range o.Drives {
+		for _, layer := range d.Chain {
+			if err := readable(layer.Path); err != nil {
+				return fmt.Errorf("drive %d: %w", i+1, err)
+			}
 		}
-		if err := readable(f.path); err != nil {
-			return fmt.Errorf("%s: %w", f.what, err)
+		if err := d.Chain.Check(); err != nil {
+			return fmt.Errorf("drive %d: %w", i+1, err)
 		}
 	}
 	return nil
 }
 
 func readable(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO does not block
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	info, err := f.Stat()
+	if err == nil {
+		if t := info.Mode().Type(); t&^os.ModeDevice != 0 || t&os.ModeCharDevice != 0 {
+			err = fmt.Errorf("%s: neither a file nor a block device", path)
+		}
+	}
+	return errors.Join(err, f.Close())
 }

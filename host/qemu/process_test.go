@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kindling/internal/shell"
 )
 
 // fakeQEMU makes the test binary act as QEMU; its value says how.
@@ -39,7 +42,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	case "parent": // starts a machine as Kindling does, says its process ID, and waits to be killed
-		p, err := Start(context.Background(), fakeOptions("obey"), os.Stderr)
+		p, err := Start(context.Background(), fakeOptions("obey"))
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -62,33 +65,27 @@ func fakeOptions(how string) Options {
 }
 
 // startFake starts it and waits for "ready" where it says so.
-func startFake(t *testing.T, how string) (*Process, string) {
+func startFake(t *testing.T, how string) *Process {
 	t.Helper()
 	t.Setenv(fakeQEMU, how)
-	path := filepath.Join(t.TempDir(), "qemu.log")
-	log, err := os.Create(path)
+	p, err := Start(t.Context(), fakeOptions(how))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = log.Close() })
-	p, err := Start(t.Context(), fakeOptions(how), log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Stop(context.Background()) })
-	for deadline := time.Now().Add(10 * time.Second); how != "exit"; time.Sleep(5 * time.Millisecond) {
-		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "ready") {
-			break
+	t.Cleanup(func() { _ = p.Stop(context.Background()); _ = p.Close() })
+	if how != "exit" {
+		if err := p.Output.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the fake QEMU is not ready after 10 s")
+		if line, err := bufio.NewReader(p.Output).ReadString('\n'); err != nil || line != "ready\n" {
+			t.Fatalf("the fake QEMU is not ready: %q, %v", line, err)
 		}
 	}
-	return p, path
+	return p
 }
 
 func TestProcessEnds(t *testing.T) {
-	p, log := startFake(t, "exit")
+	p := startFake(t, "exit")
 	exit, err := p.Wait(t.Context())
 	if err != nil || exit.Code != 3 || exit.String() != "exit status 3" || p.ExitText() != "exit status 3" {
 		t.Errorf("Wait = %v, %v; want exit status 3", exit, err)
@@ -96,14 +93,14 @@ func TestProcessEnds(t *testing.T) {
 	if err := p.Stop(t.Context()); err != nil {
 		t.Errorf("Stop after the end: %v", err)
 	}
-	data, err := os.ReadFile(log)
+	data, err := io.ReadAll(p.Output)
 	if err != nil || string(data) != "qemu: cannot do that\n" {
 		t.Errorf("log %q, %v", data, err)
 	}
 }
 
 func TestProcessOwnGroup(t *testing.T) {
-	p, _ := startFake(t, "obey")
+	p := startFake(t, "obey")
 	if group, err := syscall.Getpgid(p.PID()); err != nil || group != p.PID() {
 		t.Errorf("process group %d, %v; want %d", group, err, p.PID())
 	}
@@ -118,7 +115,7 @@ func TestProcessOwnGroup(t *testing.T) {
 }
 
 func TestStopObeyed(t *testing.T) {
-	p, _ := startFake(t, "obey")
+	p := startFake(t, "obey")
 	if err := p.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +125,7 @@ func TestStopObeyed(t *testing.T) {
 }
 
 func TestStopIgnored(t *testing.T) {
-	p, _ := startFake(t, "ignore")
+	p := startFake(t, "ignore")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := p.Stop(ctx); err != nil {
@@ -195,12 +192,12 @@ func TestStartErrors(t *testing.T) {
 	}{
 		{"invalid", t.Context(), func(o *Options) { o.Cores = 0 }, "QEMU options: cores"},
 		{"no program", t.Context(), func(o *Options) { o.Binary = "qemu-system-nothing" }, "install qemu-system-x86"},
-		{"no kernel", t.Context(), func(o *Options) { o.Kernel = dir + "/vmlinuz" }, "kernel: stat " + dir + "/vmlinuz"},
-		{"directory", t.Context(), func(o *Options) { o.Initrd = dir }, "initrd " + dir + ": is neither a file nor"},
-		{"device", t.Context(), func(o *Options) { o.Initrd = os.DevNull }, "initrd /dev/null: is neither a file nor"},
+		{"no kernel", t.Context(), func(o *Options) { o.Kernel = dir + "/vmlinuz" }, "kernel: open " + dir + "/vmlinuz"},
+		{"directory", t.Context(), func(o *Options) { o.Initrd = dir }, "initrd: " + dir + ": neither a file nor"},
+		{"device", t.Context(), func(o *Options) { o.Initrd = os.DevNull }, "initrd: /dev/null: neither a file nor"},
 		{"no drive", t.Context(), func(o *Options) {
-			o.Drives = []Drive{{Path: dir + "/x", Format: FormatRaw, Interface: InterfaceIDE}}
-		}, "drive 1: stat " + dir + "/x"},
+			o.Drives = []Drive{{Chain: raw(dir + "/x"), Interface: InterfaceIDE}}
+		}, "drive 1: open " + dir + "/x"},
 		{"ended context", canceled, func(*Options) {}, "context canceled"},
 	}
 	for _, tt := range tests {
@@ -208,7 +205,7 @@ func TestStartErrors(t *testing.T) {
 			t.Setenv(fakeQEMU, "exit")
 			o := fakeOptions("exit")
 			tt.change(&o)
-			p, err := Start(tt.ctx, o, os.Stderr)
+			p, err := Start(tt.ctx, o)
 			if p != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Start = %v, %v; want %q", p, err, tt.want)
 			}
@@ -240,36 +237,32 @@ func TestRealQEMU(t *testing.T) {
 	o := Options{
 		Binary: BinaryI386, MemoryMiB: 32, Cores: 1, Accel: AccelTCG, CPU: "pentium3", Machine: "pc", NoDefaults: true,
 		Drives: []Drive{
-			{Path: disk, Format: FormatRaw, Interface: InterfaceIDE, Snapshot: true},
-			{Path: disk, Format: FormatRaw, Interface: InterfaceAHCI, Snapshot: true},
-			{Path: disk, Format: FormatRaw, Interface: InterfaceUSB, Snapshot: true},
-			{Path: disk, Format: FormatRaw, Interface: InterfaceNVMe, Snapshot: true},
-			{Path: disk, Format: FormatRaw, Interface: InterfaceVirtio, Snapshot: true},
+			{Chain: raw(disk), Interface: InterfaceIDE, Snapshot: true},
+			{Chain: raw(disk), Interface: InterfaceAHCI, Snapshot: true},
+			{Chain: raw(disk), Interface: InterfaceUSB, Snapshot: true},
+			{Chain: raw(disk), Interface: InterfaceNVMe, Snapshot: true},
+			{Chain: raw(disk), Interface: InterfaceVirtio, Snapshot: true},
 		},
-		NIC:       &NIC{Model: "e1000"},
-		Serials:   []Serial{{File: filepath.Join(dir, "console,1.log")}, {File: filepath.Join(dir, "events,2.log")}},
-		QMPSocket: filepath.Join(dir, "qmp"),
-		Extra:     []string{"-device", "isa-debug-exit,iobase=0xf4"},
+		NIC:     &NIC{Model: "e1000"},
+		Ports:   2,
+		Control: true,
+		Extra:   []string{"-device", "isa-debug-exit,iobase=0xf4"},
 	}
-	t.Log("by hand:", ShellLine(o.Argv()))
-	log, err := os.Create(filepath.Join(dir, "qemu.log"))
+	t.Log("by hand:", shell.Line(o.Argv()))
+	p, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = log.Close() }()
-	p, err := Start(t.Context(), o, log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	defer func() { _ = p.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	exit, err := p.Wait(ctx)
-	said, _ := os.ReadFile(log.Name())
 	if err != nil || exit.Code != 41 {
 		_ = p.Stop(context.Background())
+		said, _ := io.ReadAll(p.Output)
 		t.Fatalf("exit %v, %v; want status 41; QEMU said: %s", exit, err, said)
 	}
-	if console, err := os.ReadFile(o.Serials[0].File); err != nil || string(console) != "K" {
+	if console, err := io.ReadAll(p.Ports[0]); err != nil || string(console) != "K" {
 		t.Errorf("console %q, %v; want K", console, err)
 	}
 }

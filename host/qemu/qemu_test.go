@@ -13,9 +13,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"kindling/host/imagefile"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
+
+func raw(path string) imagefile.Chain { return imagefile.Chain{{Path: path, Format: imagefile.Raw}} }
 
 // demo is the machine of the embedded default.
 func demo() Options {
@@ -23,11 +27,11 @@ func demo() Options {
 		Binary: BinaryX8664, MemoryMiB: 1024, Cores: 2, Accel: AccelTCG, NoDefaults: true,
 		Kernel: "/cache/vmlinuz", Initrd: "/run/initramfs", Append: "console=ttyS0 panic=1",
 		Drives: []Drive{
-			{Path: "/run/disks/target.img", Format: FormatRaw, Interface: InterfaceIDE},
-			{Path: "/run/payload.img", Format: FormatRaw, Interface: InterfaceIDE, Snapshot: true},
+			{Chain: raw("/run/disks/target.img"), Interface: InterfaceIDE},
+			{Chain: raw("/run/payload.img"), Interface: InterfaceIDE, Snapshot: true},
 		},
-		NIC:     &NIC{Model: "e1000"},
-		Serials: []Serial{{File: "/run/console.log"}, {File: "/run/events.jsonl"}},
+		NIC:   &NIC{Model: "e1000"},
+		Ports: 2,
 	}
 }
 
@@ -36,8 +40,9 @@ func bareTree() Options {
 	return Options{
 		Binary: BinaryX8664, MemoryMiB: 4096, Cores: 4, Accel: AccelKVM, CPU: "host", Machine: "kernel-irqchip=split",
 		Drives: []Drive{
-			{Path: "init.img", Format: FormatRaw, Interface: InterfaceIDE},
-			{Path: "external.qcow2", Format: FormatQCOW2, Interface: InterfaceIDE},
+			{Chain: raw("init.img"), Interface: InterfaceIDE},
+			{Chain: imagefile.Chain{{Path: "external.qcow2", Format: imagefile.QCOW2}, {Path: "base,1.img", Format: imagefile.Raw}},
+				Interface: InterfaceIDE},
 		},
 		NIC: &NIC{Model: "e1000"},
 	}
@@ -49,29 +54,22 @@ func odd() Options {
 		Binary: "/opt/qemu/bin/qemu-system-i386", MemoryMiB: 64, Cores: 1, Accel: AccelTCG, Machine: "q35",
 		Kernel: "a b/vmlinuz", Append: `console=ttyS0 foo="a b"`,
 		Drives: []Drive{
-			{Path: "nbd:disk,readonly=on.img", Format: FormatRaw, Interface: InterfaceAHCI},
-			{Path: "/x/a,b.img", Format: FormatRaw, Interface: InterfaceAHCI, Snapshot: true},
-			{Path: "/x/usb.img", Format: FormatRaw, Interface: InterfaceUSB, ReadOnly: true},
-			{Path: "/x/usb2.img", Format: FormatRaw, Interface: InterfaceUSB},
-			{Path: "/x/nvme.img", Format: FormatQCOW2, Interface: InterfaceNVMe},
-			{Path: "../virtio.img", Format: FormatRaw, Interface: InterfaceVirtio},
+			{Chain: raw("nbd:disk,readonly=on.img"), Interface: InterfaceAHCI},
+			{Chain: raw("/x/a,b.img"), Interface: InterfaceAHCI, Snapshot: true},
+			{Chain: raw("/x/usb.img"), Interface: InterfaceUSB, ReadOnly: true},
+			{Chain: raw("/x/usb2.img"), Interface: InterfaceUSB},
+			{Chain: imagefile.Chain{{Path: "/x/nvme.img", Format: imagefile.QCOW2}}, Interface: InterfaceNVMe},
+			{Chain: raw("../virtio.img"), Interface: InterfaceVirtio},
 		},
-		NIC:       &NIC{Model: "virtio-net-pci", Restrict: true},
-		Serials:   []Serial{{File: "/runs/a,server=on/console.log"}},
-		QMPSocket: "/runs/a,b/qmp",
-		Extra:     []string{"-device", "isa-debug-exit"},
+		NIC:     &NIC{Model: "virtio-net-pci"},
+		Ports:   1,
+		Control: true, Incoming: true,
+		Extra: []string{"-device", "isa-debug-exit"},
 	}
 }
 
-// attended is a machine with a person at its console.
-func attended() Options {
-	o := bareTree()
-	o.Serials = []Serial{{File: "/runs/a,b/console.log", Stdio: true}, {File: "/runs/a,b/events.jsonl"}}
-	return o
-}
-
 func TestArgvGolden(t *testing.T) {
-	for name, o := range map[string]Options{"demo": demo(), "bare-tree": bareTree(), "odd": odd(), "attended": attended()} {
+	for name, o := range map[string]Options{"demo": demo(), "bare-tree": bareTree(), "odd": odd()} {
 		t.Run(name, func(t *testing.T) {
 			if err := o.Validate(); err != nil {
 				t.Fatalf("Validate: %v", err)
@@ -94,16 +92,7 @@ func TestArgvGolden(t *testing.T) {
 	}
 }
 
-func TestShellLine(t *testing.T) {
-	got := ShellLine([]string{"qemu", "-append", "a b", "it's", "", "x,y=z", "$HOME"})
-	want := `qemu -append 'a b' 'it'\''s' '' x,y=z '$HOME'`
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestValidate(t *testing.T) {
-	long := "/" + strings.Repeat("x", maxSocketPath)
 	tests := []struct {
 		name   string
 		change func(*Options)
@@ -125,20 +114,17 @@ func TestValidate(t *testing.T) {
 		{"long append", func(o *Options) { o.Append = strings.Repeat("a", MaxCmdline+1) }, "append: 2048 bytes"},
 		{"newline in append", func(o *Options) { o.Append = "a\nb" }, "append: control character"},
 		{"NUL in kernel", func(o *Options) { o.Kernel = "a\x00b" }, "kernel: control character"},
-		{"empty drive", func(o *Options) { o.Drives[1].Path = "" }, "drive 2: path: empty path"},
-		{"guessed format", func(o *Options) { o.Drives[0].Format = "" }, `drive 1: format: ""`},
+		{"empty drive", func(o *Options) { o.Drives[1].Chain[0].Path = "" }, "drive 2: path: empty path"},
+		{"no layers", func(o *Options) { o.Drives[1].Chain = nil }, "drive 2: 0 layers"},
+		{"guessed format", func(o *Options) { o.Drives[0].Chain[0].Format = "" }, `drive 1: format: want raw or qcow2, got ""`},
 		{"unknown interface", func(o *Options) { o.Drives[0].Interface = "scsi" }, `drive 1: interface: "scsi"`},
 		{"read-only IDE", func(o *Options) { o.Drives[0].ReadOnly = true }, "ide disk cannot be read-only"},
 		{"five IDE drives", func(o *Options) { o.Drives = append(append(o.Drives, o.Drives...), o.Drives[0]) },
 			"drives: 5 with interface ide"},
 		{"too many drives", func(o *Options) { o.Drives = make([]Drive, maxDrives+1) }, "drives: 17"},
 		{"nic model", func(o *Options) { o.NIC.Model = "e1000,hostfwd=tcp::22-:22" }, "network card"},
-		{"five ports", func(o *Options) { o.Serials = make([]Serial, 5) }, "serial ports: 5"},
-		{"port without file", func(o *Options) { o.Serials[1].File = "" }, "serial port 2: empty path"},
-		{"standard input for two", func(o *Options) { o.Serials[0].Stdio, o.Serials[1].Stdio = true, true }, "another one has standard input"},
-		{"one file for two", func(o *Options) { o.Serials[1].File = "/run/../run/console.log" }, "by another port already"},
-		{"long socket", func(o *Options) { o.QMPSocket = long }, "108 bytes, a unix socket's path has at most 107"},
-		{"control in socket", func(o *Options) { o.QMPSocket = "a\n" }, "QMP socket: control character"},
+		{"five ports", func(o *Options) { o.Ports = 5 }, "serial ports: 5"},
+		{"restored without control", func(o *Options) { o.Incoming = true }, "needs a control socket"},
 		{"control in extra", func(o *Options) { o.Extra = []string{"-x", "\x1b"} }, "extra argument 2"},
 	}
 	for _, tt := range tests {

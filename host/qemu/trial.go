@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"kindling/host/imagefile"
 )
 
 // The trial's machine counts from trialCount down to 0. TCG takes about half a second for that on a slow processor,
@@ -83,11 +85,12 @@ func trial(ctx context.Context, program string, accel Accel) (count time.Duratio
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	o := trialOptions(program, accel, filepath.Join(dir, "disk.img"))
+	disk := filepath.Join(dir, "disk.img")
+	o := trialOptions(program, accel, disk)
 	if err := o.Validate(); err != nil {
 		return 0, err
 	}
-	if err := os.WriteFile(o.Drives[0].Path, append(trialSector(trialCount), make([]byte, 1<<20)...), 0o600); err != nil {
+	if err := os.WriteFile(disk, append(trialSector(trialCount), make([]byte, 1<<20)...), 0o600); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, TrialLimit, fmt.Errorf("did not end within %s", TrialLimit))
@@ -139,7 +142,7 @@ func clock(r io.Reader) (time.Duration, bool) {
 func trialOptions(program string, accel Accel, disk string) Options {
 	return Options{
 		Binary: program, MemoryMiB: trialMemory, Cores: 1, Accel: accel, NoDefaults: true,
-		Drives: []Drive{{Path: disk, Format: FormatRaw, Interface: InterfaceIDE}},
+		Drives: []Drive{{Chain: imagefile.Chain{{Path: disk, Format: imagefile.Raw}}, Interface: InterfaceIDE}},
 		Extra: []string{"-device", "isa-debug-exit,iobase=0xf4", "-chardev", "stdio,id=count,signal=off",
 			"-serial", "chardev:count"},
 	}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The Kindling authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package qmp is a client of the QEMU Machine Protocol: JSON commands over a unix socket, one at a time.
+// Package qmp is a client of the QEMU Machine Protocol: JSON commands over a connected unix socket, one at a time.
 //
 // It knows the protocol (qemu's docs/interop/qmp-spec), not what the commands mean. Answers and events come from
 // QEMU, which runs the guest: they are bounded in size. It is called by package checkpoint and cmd/host.
@@ -16,14 +16,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxMessage bounds one line from QEMU, in bytes; query commands answer with some tens of KiB.
 const maxMessage = 4 << 20
-
-// dialPoll is how often a socket is tried that QEMU has not made yet.
-const dialPoll = 20 * time.Millisecond
 
 // Error is what QEMU answers to a command that it cannot obey.
 type Error struct {
@@ -32,131 +31,144 @@ type Error struct {
 	Desc    string `json:"desc"`
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("QEMU, %s: %s", e.Command, e.Desc) }
+// maxDesc bounds what is quoted of QEMU's reason, in characters.
+const maxDesc = 500
+
+func (e *Error) Error() string { return fmt.Sprintf("QEMU, %s: %.*s", e.Command, maxDesc, e.Desc) }
 
 // ErrProtocol is an answer that is none.
 var ErrProtocol = errors.New("not the QEMU Machine Protocol")
 
-// Client is a connection, ready for commands. It is for one goroutine.
+// message is a line from QEMU: its greeting, an answer, or an event, which has neither field.
+type message struct {
+	QMP    *json.RawMessage `json:"QMP"`
+	ID     *int             `json:"id"`
+	Return json.RawMessage  `json:"return"`
+	Error  *Error           `json:"error"`
+}
+
+// Client is a connection, ready for commands. It is for one goroutine. It reads all the time, so that events, which
+// nobody asks for, do not pile up in QEMU.
 type Client struct {
-	conn net.Conn
-	in   *bufio.Scanner
-	id   int
+	conn    *net.UnixConn
+	answers chan message // has room for one: there is one command at a time
+	failed  error        // why answers is closed
+	id      int
 }
 
-// Dial connects and negotiates. A socket that is not there yet, or that nobody listens on, is waited for until ctx ends.
-func Dial(ctx context.Context, socket string) (*Client, error) {
-	var d net.Dialer
-	for {
-		conn, err := d.DialContext(ctx, "unix", socket)
-		if err == nil {
-			return negotiate(ctx, conn)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("connect to QEMU at %s: %w (%w)", socket, context.Cause(ctx), err)
-		case <-time.After(dialPoll):
-		}
-	}
-}
-
-func negotiate(ctx context.Context, conn net.Conn) (*Client, error) {
-	c := &Client{conn: conn, in: bufio.NewScanner(conn)}
-	c.in.Buffer(make([]byte, 0, 64<<10), maxMessage)
-	defer c.bounded(ctx)()
-	var hello struct {
-		QMP *json.RawMessage `json:"QMP"`
-	}
-	err := c.read(&hello)
+// New negotiates on a connection; QEMU greets as soon as it runs. The connection's owner closes it.
+func New(ctx context.Context, conn *net.UnixConn) (*Client, error) {
+	c := &Client{conn: conn, answers: make(chan message, 1)}
+	go c.pump()
+	hello, err := c.answer(ctx)
 	if err == nil && hello.QMP == nil {
 		err = ErrProtocol
 	}
-	if err == nil {
-		err = c.execute("qmp_capabilities", nil, nil)
-	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to QEMU: %w", err), conn.Close())
+		return nil, fmt.Errorf("talk to QEMU: %w", err)
 	}
-	return c, nil
+	return c, c.Execute(ctx, "qmp_capabilities", nil, nil)
 }
 
-// bounded makes ctx's end the end of what the connection waits for; call what it returns when done.
-func (c *Client) bounded(ctx context.Context) (done func()) {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
-}
-
-// Execute sends a command with its arguments (nil for none), and reads its result into result (nil: nobody asks). An
-// answer that QEMU refuses with is an *Error. After any other error the connection is of no more use.
-func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("QEMU, %s: %w", command, err)
-	}
-	defer c.bounded(ctx)()
-	err := c.execute(command, arguments, result)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("QEMU, %s: %w", command, context.Cause(ctx))
-	}
-	return err
-}
-
-func (c *Client) execute(command string, arguments, result any) error {
-	c.id++
-	request := struct {
-		Execute   string `json:"execute"`
-		Arguments any    `json:"arguments,omitempty"`
-		ID        int    `json:"id"`
-	}{command, arguments, c.id}
-	line, err := json.Marshal(request)
-	if err != nil {
-		return fmt.Errorf("QEMU, %s: %w", command, err)
-	}
-	if _, err := c.conn.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("QEMU, %s: %w", command, err)
-	}
-	for {
-		var answer struct {
-			Return json.RawMessage `json:"return"`
-			Error  *Error          `json:"error"`
-			ID     int             `json:"id"`
-		}
-		if err := c.read(&answer); err != nil {
-			return fmt.Errorf("QEMU, %s: %w", command, err)
-		}
-		if answer.ID != c.id {
-			continue // an event, which has no ID
-		}
-		if answer.Error != nil {
-			answer.Error.Command = command
-			return answer.Error
-		}
-		if result == nil {
-			return nil
-		}
-		if err := json.Unmarshal(answer.Return, result); err != nil {
-			return fmt.Errorf("QEMU, %s: %w: %w", command, ErrProtocol, err)
-		}
-		return nil
-	}
-}
-
-// read takes one message, whatever it is.
-func (c *Client) read(into any) error {
-	for c.in.Scan() {
-		line := bytes.TrimSpace(c.in.Bytes())
+// pump reads until the connection ends, and passes on what is not an event.
+func (c *Client) pump() {
+	defer close(c.answers)
+	in := bufio.NewScanner(c.conn)
+	in.Buffer(make([]byte, 0, 64<<10), maxMessage)
+	for greeted := false; in.Scan(); {
+		line := bytes.TrimSpace(in.Bytes())
 		if len(line) == 0 {
 			continue
 		}
-		if err := json.Unmarshal(line, into); err != nil {
-			return fmt.Errorf("%w: %w", ErrProtocol, err)
+		m, err := decode(line)
+		if err != nil {
+			c.failed = err
+			return
 		}
-		return nil
+		if m.ID == nil && greeted {
+			continue
+		}
+		greeted = true
+		c.answers <- m
 	}
-	if err := c.in.Err(); err != nil {
-		return err
+	if c.failed = in.Err(); c.failed == nil {
+		c.failed = io.ErrUnexpectedEOF
 	}
-	return io.ErrUnexpectedEOF
 }
 
-// Close ends the connection; QEMU goes on.
-func (c *Client) Close() error { return c.conn.Close() }
+// decode reads a line from QEMU.
+func decode(line []byte) (m message, err error) {
+	if err := json.Unmarshal(line, &m); err != nil {
+		return m, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return m, nil
+}
+
+// answer waits for a message.
+func (c *Client) answer(ctx context.Context) (message, error) {
+	select {
+	case m, open := <-c.answers:
+		if !open {
+			return m, c.failed
+		}
+		return m, nil
+	case <-ctx.Done():
+		return message{}, context.Cause(ctx)
+	}
+}
+
+// Execute sends a command with its arguments (nil for none), and reads its result into result (nil: nobody asks). An
+// answer that QEMU refuses with is an *Error.
+func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
+	return c.execute(ctx, command, arguments, nil, result)
+}
+
+// PassFile gives QEMU an open file under a name, which a migration can then use as "fd:NAME".
+func (c *Client) PassFile(ctx context.Context, name string, f *os.File) error {
+	return c.execute(ctx, "getfd", map[string]string{"fdname": name}, unix.UnixRights(int(f.Fd())), nil)
+}
+
+// execute sends a command, with rights (a file, for QEMU) beside it.
+func (c *Client) execute(ctx context.Context, command string, arguments any, rights []byte, result any) error {
+	answer, err := c.ask(ctx, command, arguments, rights)
+	switch {
+	case err != nil:
+	case answer.Error != nil:
+		answer.Error.Command = command
+		return answer.Error
+	case answer.Return == nil:
+		err = fmt.Errorf("%w: neither a result nor an error", ErrProtocol)
+	case result != nil:
+		if err = json.Unmarshal(answer.Return, result); err != nil {
+			err = fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("QEMU, %s: %w", command, err)
+	}
+	return nil
+}
+
+func (c *Client) ask(ctx context.Context, command string, arguments any, rights []byte) (message, error) {
+	if err := ctx.Err(); err != nil {
+		return message{}, err
+	}
+	c.id++
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+		ID        int    `json:"id"`
+	}{command, arguments, c.id})
+	if err != nil {
+		return message{}, err
+	}
+	if _, _, err := c.conn.WriteMsgUnix(append(line, '\n'), rights, nil); err != nil {
+		return message{}, err
+	}
+	for {
+		answer, err := c.answer(ctx)
+		if err != nil || answer.ID != nil && *answer.ID == c.id {
+			return answer, err
+		}
+	}
+}

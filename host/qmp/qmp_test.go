@@ -9,27 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
 // peer answers one connection: the greeting, then for each command what answer gives, IDs put in for "ID".
-func peer(t *testing.T, greeting string, answer func(n int, command string) string) (socket string) {
+func peer(t *testing.T, greeting string, answer func(n int, command string) string) *net.UnixConn {
 	t.Helper()
-	socket = filepath.Join(t.TempDir(), "qmp")
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	ours, conn := pair(t)
+	t.Cleanup(func() { ours.Close() })
 	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
 		defer conn.Close()
 		fmt.Fprintln(conn, greeting)
 		in := bufio.NewScanner(conn)
@@ -37,7 +27,7 @@ func peer(t *testing.T, greeting string, answer func(n int, command string) stri
 			fmt.Fprint(conn, strings.ReplaceAll(answer(n, in.Text()), "ID", fmt.Sprint(n)))
 		}
 	}()
-	return socket
+	return ours
 }
 
 const (
@@ -62,16 +52,15 @@ func TestExecute(t *testing.T) {
 		{"too long", greeting, `{"return": "` + strings.Repeat("x", maxMessage) + `", "id": ID}` + "\n", "", "token too long"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			socket := peer(t, tc.greeting, func(n int, _ string) string {
+			conn := peer(t, tc.greeting, func(n int, _ string) string {
 				if n == 1 {
 					return obeyed
 				}
 				return tc.answer
 			})
-			c, err := Dial(t.Context(), socket)
+			c, err := New(t.Context(), conn)
 			var got struct{ Status string }
 			if err == nil {
-				defer c.Close()
 				err = c.Execute(t.Context(), "query-status", nil, &got)
 			}
 			if tc.fails == "" && err != nil || tc.fails != "" && (err == nil || !strings.Contains(err.Error(), tc.fails)) {
@@ -86,23 +75,22 @@ func TestExecute(t *testing.T) {
 
 // A QEMU that never answers costs no more than the context allows.
 func TestSilence(t *testing.T) {
-	socket := peer(t, greeting, func(n int, _ string) string {
+	conn := peer(t, greeting, func(n int, _ string) string {
 		if n == 1 {
 			return obeyed
 		}
 		return ""
 	})
-	c, err := Dial(t.Context(), socket)
+	c, err := New(t.Context(), conn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := c.Execute(ctx, "stop", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want a deadline", err)
 	}
-	if _, err := Dial(ctx, filepath.Join(t.TempDir(), "none")); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("no socket: error %v, want a deadline", err)
+	if _, err := New(ctx, peer(t, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("no greeting: error %v, want a deadline", err)
 	}
 }

@@ -16,9 +16,8 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
-
-	"github.com/google/renameio/v2"
 )
 
 // Schema is the version of the document that this package writes. A field may be added without a new version; one that
@@ -36,15 +35,17 @@ type Result string
 
 // The results, with the exit status of kindling that belongs to each.
 const (
-	ResultOK          Result = "ok"          // 0: the guest's final event says so
-	ResultInternal    Result = "internal"    // 1: Kindling itself failed, on the host or in the guest
-	ResultStep        Result = "step"        // 10: a step failed
-	ResultAfter       Result = "after"       // 11: an after script failed
-	ResultPayload     Result = "payload"     // 12: the payload is missing, cut, corrupt or the wrong one
-	ResultPanic       Result = "panic"       // 13: the guest's kernel panicked
-	ResultHang        Result = "hang"        // 14: no sign of life for longer than the phase may take
-	ResultQEMU        Result = "qemu"        // 15: QEMU ended without a final event
-	ResultInterrupted Result = "interrupted" // 130: the user (or a signal) ended the run
+	ResultOK       Result = "ok"       // 0: the guest's final event says so, and nothing contradicts it
+	ResultInternal Result = "internal" // 1: Kindling itself failed, on the host or in the guest
+	ResultStep     Result = "step"     // 10: a step failed
+	ResultAfter    Result = "after"    // 11: an after script failed
+	ResultPayload  Result = "payload"  // 12: the payload is missing, cut, corrupt or the wrong one
+	ResultPanic    Result = "panic"    // 13: the guest's kernel panicked
+	ResultHang     Result = "hang"     // 14: no sign of life for longer than the phase may take
+	ResultQEMU     Result = "qemu"     // 15: QEMU ended without a final event
+	// ResultInconsistent is 16: the guest's final event is a success, and the ends of its steps, or its journal, are not.
+	ResultInconsistent Result = "inconsistent"
+	ResultInterrupted  Result = "interrupted" // 130: the user (or a signal) ended the run
 )
 
 // ExitStatus is the exit status of kindling for a result; 1 for a value that is none.
@@ -64,6 +65,8 @@ func (r Result) ExitStatus() int {
 		return 14
 	case ResultQEMU:
 		return 15
+	case ResultInconsistent:
+		return 16
 	case ResultInterrupted:
 		return 130
 	case ResultInternal:
@@ -146,6 +149,30 @@ type Events struct {
 	BadStepIDs int64 `json:"bad_step_ids"`
 }
 
+// The values of Audit.Steps besides "unchecked: REASON".
+const (
+	StepsComplete   = "complete"   // every step that is owed has ended well, or was skipped by hand
+	StepsIncomplete = "incomplete" // at least one has not: the result is ResultInconsistent
+	StepsUnreported = "unreported" // no agent: steps have no events, and the last script's marker alone decides
+)
+
+// The values of Audit.Journal besides "unchecked: REASON".
+const (
+	JournalChecked = "checked" // it says the same as the events
+	JournalDiffers = "differs" // it does not: the result is ResultInconsistent
+)
+
+// Audit is what came of comparing a success that the guest reports with the steps that it owes.
+type Audit struct {
+	Steps   string   `json:"steps"`             // StepsComplete and so on, or "unchecked: REASON"
+	Owed    int      `json:"owed"`              // how many steps the agent owes: those of the plan after it has taken over
+	Skipped []string `json:"skipped,omitempty"` // IDs of those that were skipped by hand
+	Failed  []string `json:"failed,omitempty"`  // IDs of those that failed
+	Missing []string `json:"missing,omitempty"` // IDs of those that have no end
+	Config  string   `json:"config,omitempty"`  // whose bootstrap.cfg the plan was evaluated with: "guest", or "host: REASON"
+	Journal string   `json:"journal"`           // JournalChecked or JournalDiffers, or "unchecked: REASON"
+}
+
 // Report is the document. Times of the host's clock are RFC 3339 in UTC, to the millisecond.
 type Report struct {
 	Schema     int               `json:"schema"`
@@ -172,6 +199,8 @@ type Report struct {
 	Argv       []string          `json:"argv"`    // the machine's
 	Events     Events            `json:"events"`
 	Notes      []string          `json:"notes"` // what a person should know and no other field says
+	// Audit is what the host has checked of a success; nil for a run that did not report one.
+	Audit *Audit `json:"audit,omitempty"`
 	// Earlier are the accounts of the same run's machines before this one, the oldest first: a run that was resumed.
 	Earlier []Report `json:"earlier,omitempty"`
 }
@@ -196,25 +225,16 @@ func Encode(r Report) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// Write puts the document at path: complete under its name, or not there.
-func Write(path string, r Report) error {
-	data, err := Encode(r)
-	if err != nil {
-		return err
-	}
-	if err := renameio.WriteFile(path, data, 0o644); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
-}
-
-// Read reads a document of this schema.
+// Read reads a document of this schema from a regular file, which no link leads to.
 func Read(path string) (Report, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return Report{}, fmt.Errorf("read report: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Report{}, fmt.Errorf("read report %s: not a regular file", path)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return Report{}, fmt.Errorf("read report: %w", err)

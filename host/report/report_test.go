@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,7 +75,11 @@ func TestGolden(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	for name, r := range map[string]Report{"full": sample(), "empty": {}} {
-		if err := Write(path, r); err != nil {
+		data, err := Encode(r)
+		if err == nil {
+			err = os.WriteFile(path, data, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := Read(path)
@@ -135,9 +140,17 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-func TestWriteError(t *testing.T) {
-	if err := Write(filepath.Join(t.TempDir(), "absent", "report.json"), Report{}); err == nil {
-		t.Error("no error")
+// A link, a pipe or a folder in the place of a report is not read.
+func TestReadForeign(t *testing.T) {
+	dir := t.TempDir()
+	link, pipe := filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
+	if err := errors.Join(os.Symlink("/dev/zero", link), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, pipe, dir} {
+		if _, err := Read(path); err == nil {
+			t.Errorf("%s was read", path)
+		}
 	}
 }
 
@@ -145,7 +158,7 @@ func TestWriteError(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	want := map[Result]int{
 		ResultOK: 0, ResultInternal: 1, ResultStep: 10, ResultAfter: 11, ResultPayload: 12, ResultPanic: 13, ResultHang: 14,
-		ResultQEMU: 15, ResultInterrupted: 130, "": 1, "future": 1,
+		ResultQEMU: 15, ResultInconsistent: 16, ResultInterrupted: 130, "": 1, "future": 1,
 	}
 	for r, status := range want {
 		if got := r.ExitStatus(); got != status {

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"kindling/host/qemu"
 	"kindling/host/report"
+	"kindling/internal/shell"
 )
 
 // slowest is how many of the slowest steps have a place of their own.
@@ -93,7 +93,7 @@ func newView(s Source) view {
 	v := view{
 		Style: template.CSS(styleText), Label: r.Label, Line: r.Line, ExitStatus: r.ExitStatus, Accel: r.Accel,
 		Started: r.Started.UTC().Format("2006-01-02 15:04:05 UTC"), Duration: span(r.Duration), Notes: r.Notes,
-		Argv: qemu.ShellLine(r.Argv), Command: qemu.ShellLine(r.Command), Source: s.Name,
+		Argv: shell.Line(r.Argv), Command: shell.Line(r.Command), Source: s.Name,
 		Events: fmt.Sprintf("%d read, %d malformed, %d missing, %d twice", r.Events.Read, r.Events.Malformed,
 			r.Events.Missing, r.Events.Duplicate),
 	}
@@ -139,6 +139,7 @@ func verdict(r report.Result) (text, class string) {
 	texts := map[report.Result]string{
 		report.ResultStep: "Step failed", report.ResultAfter: "After script failed", report.ResultPayload: "Bad payload",
 		report.ResultPanic: "Kernel panic", report.ResultHang: "Hang", report.ResultQEMU: "QEMU ended",
+		report.ResultInconsistent: "Inconsistent",
 	}
 	return cmp.Or(texts[r], "Kindling failed"), "bad"
 }

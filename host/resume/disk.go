@@ -11,6 +11,7 @@ import (
 	"io/fs"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/internal/event"
 	"kindling/internal/history"
 )
@@ -36,30 +37,30 @@ var ErrNoRun = errors.New("no run of Kindling")
 // Disk is the disk of a run.
 type Disk struct {
 	*diskimage.Image
-	Path    string
-	Index   int // among the images that Find was given
+	Path    string // of the file that the guest writes to
+	Index   int    // among the disks that Find was given
 	History history.Run
 }
 
-// Open opens the image of a run.
-func Open(ctx context.Context, path string, o diskimage.Options) (*Disk, error) {
-	image, err := diskimage.Open(ctx, path, o)
+// Open opens the disk of a run.
+func Open(ctx context.Context, chain imagefile.Chain, o diskimage.Options) (*Disk, error) {
+	image, err := diskimage.Open(ctx, chain, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &Disk{Image: image, Path: path}
-	if err := d.readJournal(); err != nil {
+	d := &Disk{Image: image, Path: chain[0].Path}
+	if err := d.readJournal(ctx); err != nil {
 		return nil, errors.Join(err, image.Close())
 	}
 	return d, nil
 }
 
-// Find opens the one image that holds a run to go on with. Images without a filesystem, those without a run, and those
+// Find opens the one disk that holds a run to go on with. Disks without a filesystem, those without a run, and those
 // that a run was still moving to are passed over.
-func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, error) {
+func Find(ctx context.Context, disks []imagefile.Chain, o diskimage.Options) (*Disk, error) {
 	gone := 0
-	for i, path := range paths {
-		d, err := Open(ctx, path, o)
+	for i, chain := range disks {
+		d, err := Open(ctx, chain, o)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			gone++
@@ -78,7 +79,7 @@ func Find(ctx context.Context, paths []string, o diskimage.Options) (*Disk, erro
 		d.Index = i
 		return d, nil
 	}
-	if gone == len(paths) {
+	if gone == len(disks) {
 		return nil, fmt.Errorf("%w: its disks are gone; a run that ends well keeps them with --keep only", ErrNoRun)
 	}
 	return nil, fmt.Errorf("%w on its disks: it was not moved to one yet, and has to be begun anew", ErrNoRun)
@@ -95,7 +96,7 @@ func (d *Disk) Moved() bool {
 	return true
 }
 
-func (d *Disk) readJournal() error {
+func (d *Disk) readJournal(ctx context.Context) error {
 	f, err := d.Open(journalFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("image %s: %w: no /%s in it", d.Path, ErrNoRun, journalFile)
@@ -103,7 +104,7 @@ func (d *Disk) readJournal() error {
 	if err != nil {
 		return fmt.Errorf("image %s: %w", d.Path, err)
 	}
-	if d.History, err = history.Read(f); err != nil {
+	if d.History, err = history.Read(ctx, f); err != nil {
 		return fmt.Errorf("image %s: %w", d.Path, err)
 	}
 	for i, s := range d.History.Steps {

@@ -4,7 +4,6 @@
 package resume
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,12 +13,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"kindling/host/diskimage"
-	"kindling/host/qemu"
+	"kindling/host/imagefile"
 	"kindling/internal/event"
 )
+
+func raw(paths ...string) []imagefile.Chain {
+	var disks []imagefile.Chain
+	for _, p := range paths {
+		disks = append(disks, imagefile.Chain{{Path: p, Format: imagefile.Raw}})
+	}
+	return disks
+}
 
 // image makes a disk with the files, as a whole ext4.
 func image(t *testing.T, files map[string]string) string {
@@ -65,7 +70,7 @@ func TestDisk(t *testing.T) {
 	if err := errors.Join(os.WriteFile(blank, nil, 0o644), os.Truncate(blank, 1<<20)); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Find(t.Context(), []string{filepath.Join(t.TempDir(), "gone"), blank, other, path}, diskimage.Options{})
+	d, err := Find(t.Context(), raw(filepath.Join(t.TempDir(), "gone"), blank, other, path), diskimage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,7 @@ func TestDisk(t *testing.T) {
 	}
 	moving := image(t, map[string]string{"kindling/journal": journal(t, event.Event{Kind: event.KindPlan, Name: "b", Total: 9},
 		event.Event{Kind: event.KindStep, Number: 4, Step: "004-jump-move_disk", Name: "jump: move_disk", Status: event.StatusStart})})
-	if _, err := Find(t.Context(), []string{blank, other, moving}, diskimage.Options{}); !errors.Is(err, ErrNoRun) {
+	if _, err := Find(t.Context(), raw(blank, other, moving), diskimage.Options{}); !errors.Is(err, ErrNoRun) {
 		t.Errorf("no run: %v", err)
 	}
 }
@@ -129,7 +134,7 @@ func TestKernel(t *testing.T) {
 		"a kernel": {map[string]string{"boot/vmlinuz": kernel("")}, nil},
 	} {
 		tt.files["kindling/journal"] = journal(t, event.Event{Kind: event.KindPlan, Total: 1})
-		d, err := Open(t.Context(), image(t, tt.files), diskimage.Options{})
+		d, err := Open(t.Context(), raw(image(t, tt.files))[0], diskimage.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,63 +164,9 @@ func TestCmdline(t *testing.T) {
 	}
 }
 
-func machine() Machine {
-	return Machine{Schema: Schema, Label: "tree", Mirrors: []string{"/d"}, QEMU: qemu.Options{
-		Binary: "qemu-system-x86_64", MemoryMiB: 4096, Cores: 2, Accel: qemu.AccelTCG, NIC: &qemu.NIC{Model: "e1000"},
-		Drives: []qemu.Drive{{Path: "/r/init.img", Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE},
-			{Path: "/r/payload.img", Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE, Snapshot: true}},
-	}}
-}
-
-func TestMachine(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "machine.json")
-	if err := machine().Write(path); err != nil {
-		t.Fatal(err)
-	}
-	got, err := ReadMachine(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(machine(), got); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
-	}
-	if d := cmp.Diff([]string{"/r/init.img"}, got.Disks()); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := range len(data) - 2 {
-		if _, err := decodeMachine(data[:n]); !errors.Is(err, ErrMachine) {
-			t.Fatalf("cut to %d bytes: %v", n, err)
-		}
-	}
-	if _, err := ReadMachine(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("none: %v", err)
-	}
-}
-
-func FuzzMachine(f *testing.F) {
-	data, err := json.Marshal(machine())
-	if err != nil {
-		f.Fatal(err)
-	}
-	if _, err := decodeMachine(data); err != nil {
-		f.Fatalf("the seed does not parse: %v", err)
-	}
-	f.Add(data)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := decodeMachine(data)
-		if err == nil && m.QEMU.Validate() != nil {
-			t.Errorf("a machine that cannot be: %+v", m)
-		}
-	})
-}
-
 // Disks that are gone are said to be, and are not taken for those of a run that has not come far.
 func TestFindGone(t *testing.T) {
-	_, err := Find(t.Context(), []string{filepath.Join(t.TempDir(), "gone.img")}, diskimage.Options{})
+	_, err := Find(t.Context(), raw(filepath.Join(t.TempDir(), "gone.img")), diskimage.Options{})
 	if !errors.Is(err, ErrNoRun) || !strings.Contains(err.Error(), "its disks are gone") {
 		t.Errorf("got %v", err)
 	}

@@ -8,19 +8,22 @@
 //	qemu.log        QEMU's own output
 //	steps/ID.log    the log of each step
 //	report.json     the result (package report)
-//	view.json       how the run stands, about once a second while it goes on (package progress)
-//	pid             the process that drives it
-//	machine.json    what it takes to go on with the run (package resume)
+//	control         the socket by which other kindlings watch and stop the run (package control)
+//	plan.json       what the run is to do (package audit)
+//	machine.json    what it takes to go on with the run (package machine)
 //	disks/          disk images and overlays that belong to this run alone
 //
-// It makes names, folders and the link "latest"; it never reads what is in the files. A name that comes from the guest
-// becomes a file name only after ValidStepID. It is called by cmd/host and package watch.
+// A folder is its owner's alone (mode 0700, files 0600). One that exists may come from anywhere: it is opened only if it
+// belongs to this user and nobody else may write to it, its files are opened below an os.Root, and only regular files,
+// never links. A name that comes from the guest becomes a file name only after ValidStepID. The package never looks at
+// what is in the files. It is called by cmd/host and package watch.
 package rundir
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,6 +33,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"kindling/internal/shell"
 )
 
 // DefaultBase is where runs go when nobody says where: a folder in the current one.
@@ -40,16 +45,16 @@ const Latest = "latest"
 
 // The names in a run folder.
 const (
-	consoleLog = "console.log"
-	eventsLog  = "events.jsonl"
-	qemuLog    = "qemu.log"
-	reportFile = "report.json"
-	viewFile   = "view.json"
-	pidFile    = "pid"
-	ownLog     = "kindling.log"
-	machine    = "machine.json"
-	stepsDir   = "steps"
-	disksDir   = "disks"
+	ConsoleLog = "console.log"
+	Events     = "events.jsonl"
+	QEMULog    = "qemu.log"
+	Report     = "report.json"
+	Machine    = "machine.json"
+	Plan       = "plan.json"
+	Control    = "control"
+	OwnLog     = "kindling.log" // of a detached run
+	Steps      = "steps"
+	Disks      = "disks"
 )
 
 // maxTries bounds the search for a free name among runs that start within the same second.
@@ -60,6 +65,8 @@ var (
 	ErrNotEmpty = errors.New("run folder is not empty")
 	ErrName     = errors.New("not a safe file name")
 	ErrBusy     = errors.New("run folder is in use")
+	ErrTrust    = errors.New("run folder is not trusted")
+	ErrFile     = errors.New("not a plain file of a run folder")
 )
 
 var stepIDRE = regexp.MustCompile(`^[A-Za-z0-9._+-]{1,200}$`)
@@ -76,8 +83,9 @@ type Options struct {
 	Now   time.Time // when the run began, part of the name (UTC)
 }
 
-// Dir is one run folder. It holds no open file; its methods may be called from several goroutines.
+// Dir is one run folder. Its methods may be called from several goroutines.
 type Dir struct {
+	root  *os.Root
 	path  string // absolute
 	given bool   // the folder itself was there before
 	base  string // the folder that runs are made in; "" for a folder of the user's choice
@@ -120,7 +128,7 @@ func createNumbered(base, name string) (*Dir, error) {
 		if try > 1 {
 			path += "-" + strconv.Itoa(try)
 		}
-		err := os.Mkdir(path, 0o755)
+		err := os.Mkdir(path, 0o700)
 		if errors.Is(err, os.ErrExist) {
 			continue
 		}
@@ -134,7 +142,7 @@ func createNumbered(base, name string) (*Dir, error) {
 
 func createAt(path string) (*Dir, error) {
 	made := false
-	switch err := os.Mkdir(path, 0o755); {
+	switch err := os.Mkdir(path, 0o700); {
 	case err == nil:
 		made = true
 	case errors.Is(err, os.ErrExist):
@@ -153,26 +161,31 @@ func createAt(path string) (*Dir, error) {
 
 // fill makes the contents. The console log is made exclusively: it decides a race between two runs.
 func fill(path string, made bool) (*Dir, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("run folder: %w", err)
+	if !made { // it is empty
+		if err := os.Chmod(path, 0o700); err != nil {
+			return nil, fmt.Errorf("run folder: %w", err)
+		}
 	}
-	d := &Dir{path: abs, given: !made}
-	first, err := os.OpenFile(d.ConsoleLog(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	d, err := openRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	d.given = !made
+	first, err := d.root.OpenFile(ConsoleLog, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("%w: %s: another run has taken it", ErrNotEmpty, path)
 	}
 	if err == nil {
 		err = first.Close()
 	}
-	for _, name := range []string{stepsDir, disksDir} {
+	for _, name := range []string{Steps, Disks} {
 		if err == nil {
-			err = os.Mkdir(d.join(name), 0o755)
+			err = d.root.Mkdir(name, 0o700)
 		}
 	}
-	for _, file := range []string{d.Events(), d.QEMULog()} {
+	for _, name := range []string{Events, QEMULog} {
 		if err == nil {
-			err = os.WriteFile(file, nil, 0o644)
+			err = d.root.WriteFile(name, nil, 0o600)
 		}
 	}
 	if err != nil {
@@ -187,69 +200,200 @@ func (d *Dir) removeNew() error {
 		return os.RemoveAll(d.path)
 	}
 	var errs []error
-	for _, name := range []string{consoleLog, eventsLog, qemuLog, reportFile, machine, viewFile, pidFile, ownLog, stepsDir, disksDir} {
-		errs = append(errs, os.RemoveAll(d.join(name)))
+	for _, name := range []string{ConsoleLog, Events, QEMULog, Report, Machine, Plan, Control, OwnLog, Steps, Disks} {
+		errs = append(errs, d.root.RemoveAll(name))
 	}
 	return errors.Join(errs...)
 }
 
-// Open names an existing run folder. It fails when path holds no console log, the first thing that Create makes.
+// Open opens an existing run folder; path may be a link such as "latest". It fails when the folder holds no console log,
+// the first thing that Create makes, and with ErrTrust when another user owns it or may write to it.
 func Open(path string) (*Dir, error) {
-	abs, err := filepath.Abs(path)
+	d, err := openRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.root.Lstat(ConsoleLog); err != nil {
+		return nil, errors.Join(fmt.Errorf("run folder %s: not the folder of a run: %w", path, err), d.Close())
+	}
+	for _, name := range []string{Steps, Disks} {
+		info, err := d.root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) { // the disks of a run that went well are removed
+			continue
+		}
+		if err == nil && !info.IsDir() {
+			err = fmt.Errorf("%w: %s is not a folder", ErrFile, filepath.Join(d.path, name))
+		}
+		if err == nil {
+			err = trusted(info, filepath.Join(d.path, name))
+		}
+		if err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
+	return d, nil
+}
+
+// openRoot opens a folder that can be trusted.
+func openRoot(path string) (*Dir, error) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		resolved, err = filepath.Abs(resolved)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run folder %s: not the folder of a run: %w", path, err)
+	}
+	root, err := os.OpenRoot(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("run folder: %w", err)
 	}
-	d := &Dir{path: abs}
-	if _, err := os.Lstat(d.ConsoleLog()); err != nil {
-		return nil, fmt.Errorf("run folder %s: not the folder of a run: %w", path, err)
+	d := &Dir{root: root, path: resolved}
+	info, err := root.Stat(".")
+	if err == nil {
+		err = trusted(info, resolved)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// trusted reports a folder that another user owns or may write to: what is in it decides what is started and read.
+func trusted(info fs.FileInfo, path string) error {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%w: %s belongs to user %d: go on as that user, or look at it and take it with: %s",
+			ErrTrust, path, st.Uid, shell.Line([]string{"chown", "-R", strconv.Itoa(os.Geteuid()), path}))
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%w: other users may write to %s: look at it, then: %s", ErrTrust, path,
+			shell.Line([]string{"chmod", "-R", "go-w", path}))
+	}
+	return nil
+}
+
+// Close closes the folder.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Open opens a regular file of the folder for reading.
+func (d *Dir) Open(name string) (*os.File, error) {
+	if err := d.Check(name, 0); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("run folder %s: %w", d.path, err)
+	}
+	return f, nil
+}
+
+// Read reads a regular file of at most limit bytes.
+func (d *Dir) Read(name string, limit int64) ([]byte, error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%w: larger than %d bytes", ErrFile, limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(d.path, name), err)
+	}
+	return data, nil
+}
+
+// Append opens a regular file for appending, and makes it if it is not there.
+func (d *Dir) Append(name string) (*os.File, error) {
+	if err := d.Check(name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("run folder %s: %w", d.path, err)
+	}
+	return f, nil
+}
+
+// Write gives the file its content: it is complete under its name, or not there.
+func (d *Dir) Write(name string, data []byte) error {
+	tmp := name + ".new"
+	if err := d.root.RemoveAll(tmp); err != nil {
+		return fmt.Errorf("run folder %s: %w", d.path, err)
+	}
+	f, err := d.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("run folder %s: %w", d.path, err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = d.root.Rename(tmp, name)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("run folder %s: write %s: %w", d.path, name, err), d.root.RemoveAll(tmp))
+	}
+	return nil
+}
+
+// Check reports a file of the folder that is not of the type want: 0 for a regular file, fs.ModeDir for a folder. No link
+// leads to it, and no other user owns it or may write to it or to a folder above it.
+func (d *Dir) Check(name string, want fs.FileMode) error {
+	if !filepath.IsLocal(name) {
+		return fmt.Errorf("%w: %q", ErrFile, name)
+	}
+	for at := filepath.Clean(name); at != "."; at = filepath.Dir(at) {
+		info, err := d.root.Lstat(at)
+		if err != nil {
+			return fmt.Errorf("run folder %s: %w", d.path, err)
+		}
+		if info.Mode().Type() != want {
+			return fmt.Errorf("%w: %s: %s", ErrFile, filepath.Join(d.path, at), info.Mode())
+		}
+		if err := trusted(info, filepath.Join(d.path, at)); err != nil {
+			return err
+		}
+		want = fs.ModeDir
+	}
+	return nil
+}
+
+// Remove removes a file, or a folder with all that is in it; one that is not there is no error.
+func (d *Dir) Remove(name string) error {
+	if err := d.root.RemoveAll(name); err != nil {
+		return fmt.Errorf("run folder %s: %w", d.path, err)
+	}
+	return nil
+}
+
+// Free reports whether nothing has the name.
+func (d *Dir) Free(name string) bool {
+	_, err := d.root.Lstat(name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// Size is the size of a regular file, 0 if it is not there.
+func (d *Dir) Size(name string) int64 {
+	if info, err := d.root.Lstat(name); err == nil && info.Mode().IsRegular() {
+		return info.Size()
+	}
+	return 0
 }
 
 // Path is the folder, absolute.
 func (d *Dir) Path() string { return d.path }
 
-// ConsoleLog is where the first serial port goes.
-func (d *Dir) ConsoleLog() string { return d.join(consoleLog) }
+// At is the path of something in the folder, absolute: for messages, and for programs that are started.
+func (d *Dir) At(name string) string { return filepath.Join(d.path, name) }
 
-// Events is where the second serial port goes.
-func (d *Dir) Events() string { return d.join(eventsLog) }
+// FS is the folder.
+func (d *Dir) FS() fs.FS { return d.root.FS() }
 
-// QEMULog is where QEMU's own output goes.
-func (d *Dir) QEMULog() string { return d.join(qemuLog) }
-
-// Report is the machine-readable result.
-func (d *Dir) Report() string { return d.join(reportFile) }
-
-// View is how the run stands.
-func (d *Dir) View() string { return d.join(viewFile) }
-
-// OwnLog is what a detached run has to say.
-func (d *Dir) OwnLog() string { return d.join(ownLog) }
-
-// Machine is what it takes to go on with the run.
-func (d *Dir) Machine() string { return d.join(machine) }
-
-// Steps is the folder of the step logs.
-func (d *Dir) Steps() string { return d.join(stepsDir) }
-
-// Disks is the folder of the disk images that belong to this run.
-func (d *Dir) Disks() string { return d.join(disksDir) }
-
-// StepLog is the log of a step, or ErrName for an ID that must not become a file name.
-func (d *Dir) StepLog(id string) (string, error) {
+// StepLog is the name in the folder of a step's log, or ErrName for an ID that must not become a file name.
+func StepLog(id string) (string, error) {
 	if !ValidStepID(id) {
 		return "", fmt.Errorf("step log: %w: %.40q", ErrName, id)
 	}
-	return filepath.Join(d.Steps(), id+".log"), nil
-}
-
-// Disk is a file in Disks, such as "target.img"; name is no path.
-func (d *Dir) Disk(name string) (string, error) {
-	if !ValidStepID(name) {
-		return "", fmt.Errorf("disk: %w: %.40q", ErrName, name)
-	}
-	return filepath.Join(d.Disks(), name), nil
+	return filepath.Join(Steps, id+".log"), nil
 }
 
 // Rel gives a path in the folder relative to it, as reports name files; other paths come back unchanged.
@@ -261,28 +405,16 @@ func (d *Dir) Rel(path string) string {
 	return rel
 }
 
-// OpenQEMULog opens the log for QEMU's own output, for appending.
-func (d *Dir) OpenQEMULog() (*os.File, error) {
-	f, err := os.OpenFile(d.QEMULog(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("run folder: %w", err)
-	}
-	return f, nil
-}
-
 // Lock makes the run this process's own until the file that it gives is closed, or the process ends however. It fails
 // with ErrBusy when another process has it.
 func (d *Dir) Lock() (io.Closer, error) {
-	f, err := os.Open(d.path)
+	f, err := d.root.Open(".")
 	if err != nil {
 		return nil, fmt.Errorf("run folder: %w", err)
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		err = fmt.Errorf("%w: another kindling has %s; wait for its end", ErrBusy, d.path)
-	}
-	if err == nil {
-		err = os.WriteFile(d.join(pidFile), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -292,7 +424,7 @@ func (d *Dir) Lock() (io.Closer, error) {
 
 // Busy reports whether a process has the lock.
 func (d *Dir) Busy() (bool, error) {
-	f, err := os.Open(d.path)
+	f, err := d.root.Open(".")
 	if err != nil {
 		return false, fmt.Errorf("run folder: %w", err)
 	}
@@ -307,30 +439,9 @@ func (d *Dir) Busy() (bool, error) {
 	return false, nil
 }
 
-// PID is the process that has taken the lock. It means something only while the folder is Busy.
-func (d *Dir) PID() (int, error) {
-	data, err := os.ReadFile(d.join(pidFile))
-	if err != nil {
-		return 0, fmt.Errorf("run folder: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("run folder: %s has no process ID", d.join(pidFile))
-	}
-	return pid, nil
-}
-
-// RemoveDisks removes everything in Disks, which is most of a run's size, and the folder. It may be repeated.
-func (d *Dir) RemoveDisks() error {
-	if err := os.RemoveAll(d.Disks()); err != nil {
-		return fmt.Errorf("run folder: remove disks: %w", err)
-	}
-	return nil
-}
-
-// Remove takes back the folder of a run that never began, the link "latest" beside it if that leads to it, and the
+// Discard takes back the folder of a run that never began, the link "latest" beside it if that leads to it, and the
 // folder of runs if that is empty then. A run's folder that was there before stays, empty as it was.
-func (d *Dir) Remove() error {
+func (d *Dir) Discard() error {
 	link := filepath.Join(filepath.Dir(d.path), Latest)
 	var errs []error
 	if target, err := os.Readlink(link); err == nil && target == filepath.Base(d.path) {
@@ -344,8 +455,6 @@ func (d *Dir) Remove() error {
 	}
 	return nil
 }
-
-func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }
 
 // cleanLabel reduces a label to at most 60 characters that are safe in a file name.
 func cleanLabel(label string) string {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,42 +155,26 @@ func TestLatestIsNoLink(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	d, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for got, want := range map[string]string{
-		d.ConsoleLog(): "console.log", d.Events(): "events.jsonl", d.QEMULog(): "qemu.log", d.Report(): "report.json",
-		d.Steps(): "steps", d.Disks(): "disks", "/elsewhere": "/elsewhere",
-	} {
+	d := create(t)
+	for got, want := range map[string]string{d.At(ConsoleLog): "console.log", d.At(Disks): "disks", "/elsewhere": "/elsewhere"} {
 		if rel := d.Rel(got); rel != want {
 			t.Errorf("%s is %s, want %s", got, rel, want)
 		}
 	}
-	if log, err := d.StepLog("012-build-bash-2.05b-pass1"); err != nil ||
-		d.Rel(log) != "steps/012-build-bash-2.05b-pass1.log" {
+	if log, err := StepLog("012-build-bash-2.05b-pass1"); err != nil || log != "steps/012-build-bash-2.05b-pass1.log" {
 		t.Errorf("step log %s, %v", log, err)
 	}
-	if disk, err := d.Disk("target.img"); err != nil || d.Rel(disk) != "disks/target.img" {
-		t.Errorf("disk %s, %v", disk, err)
-	}
 	for _, bad := range []string{"", ".", "..", "a/b", "../x", "a b", "a\x00", "ä", strings.Repeat("x", 201)} {
-		if log, err := d.StepLog(bad); !errors.Is(err, ErrName) {
+		if log, err := StepLog(bad); !errors.Is(err, ErrName) {
 			t.Errorf("StepLog(%q) = %s, %v", bad, log, err)
-		}
-		if disk, err := d.Disk(bad); !errors.Is(err, ErrName) {
-			t.Errorf("Disk(%q) = %s, %v", bad, disk, err)
 		}
 	}
 }
 
-func TestQEMULogAppends(t *testing.T) {
-	d, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestFiles(t *testing.T) {
+	d := create(t)
 	for _, text := range []string{"one\n", "two\n"} {
-		f, err := d.OpenQEMULog()
+		f, err := d.Append(QEMULog)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,31 +185,97 @@ func TestQEMULogAppends(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if data, err := os.ReadFile(d.QEMULog()); err != nil || string(data) != "one\ntwo\n" {
-		t.Errorf("log %q, %v", data, err)
+	for range 2 {
+		if err := d.Write(Machine, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{QEMULog: "one\ntwo\n", Machine: "{}"} {
+		if data, err := d.Read(name, int64(len(want))); err != nil || string(data) != want {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+		if _, err := d.Read(name, int64(len(want))-1); !errors.Is(err, ErrFile) {
+			t.Errorf("%s, too large: %v", name, err)
+		}
+	}
+	if d.Size(QEMULog) != 8 || d.Size("none") != 0 {
+		t.Errorf("sizes %d, %d", d.Size(QEMULog), d.Size("none"))
 	}
 }
 
-func TestRemoveDisks(t *testing.T) {
+func create(t *testing.T) *Dir {
+	t.Helper()
 	d, err := Create(Options{Path: filepath.Join(t.TempDir(), "run")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk, err := d.Disk("target.img")
-	if err != nil {
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// What a foreign folder has in the place of a file leads nowhere: links, pipes and devices are neither read nor written.
+func TestForeignFiles(t *testing.T) {
+	precious := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(disk, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+	d := create(t)
+	for name, err := range map[string]error{
+		"link": os.Symlink(precious, d.At("link")), "pipe": syscall.Mkfifo(d.At("pipe"), 0o600), "folder": os.Mkdir(d.At("folder"), 0o700),
+		"inside": os.Symlink(ConsoleLog, d.At("inside")), "sub/file": os.Symlink(t.TempDir(), d.At("sub")), "../x": nil,
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, err := d.Read(name, 100); err == nil {
+			t.Errorf("%s: read %q", name, data)
+		}
+		if f, err := d.Append(name); err == nil {
+			t.Errorf("%s: opened for writing", name)
+			f.Close()
+		}
 	}
-	for range 2 {
-		if err := d.RemoveDisks(); err != nil {
+	if err := d.Write("link", []byte("new")); err != nil { // the link is replaced, not followed
+		t.Error(err)
+	}
+	if data, err := os.ReadFile(precious); err != nil || string(data) != "precious" {
+		t.Errorf("outside: %q, %v", data, err)
+	}
+}
+
+// A run is its owner's alone, and one that others may have written to is not opened.
+func TestTrust(t *testing.T) {
+	d := create(t)
+	for name, want := range map[string]fs.FileMode{".": 0o700, Steps: 0o700, Disks: 0o700, ConsoleLog: 0o600, Events: 0o600} {
+		if info, err := os.Stat(d.At(name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+	for _, name := range []string{".", Steps, Disks} {
+		if err := os.Chmod(d.At(name), 0o770); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(d.Path()); !errors.Is(err, ErrTrust) || !strings.Contains(err.Error(), "chmod -R go-w "+d.At(name)) {
+			t.Errorf("%s writable by others: %v", name, err)
+		}
+		if err := os.Chmod(d.At(name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := []string{"console.log", "events.jsonl", "qemu.log", "steps/"}
-	if diff := cmp.Diff(want, tree(t, d.Path())); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(d.Path(), 1234, -1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(d.Path()); !errors.Is(err, ErrTrust) || !strings.Contains(err.Error(), "belongs to user 1234") {
+			t.Errorf("another user's: %v", err)
+		}
+	}
+	linked := create(t)
+	if err := errors.Join(os.Remove(linked.At(Disks)), os.Symlink(t.TempDir(), linked.At(Disks))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(linked.Path()); !errors.Is(err, ErrFile) {
+		t.Errorf("disks as a link: %v", err)
 	}
 }
 
@@ -238,7 +289,7 @@ func TestRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := first.Remove(); err != nil { // not the latest
+	if err := first.Discard(); err != nil { // not the latest
 		t.Fatal(err)
 	}
 	want := []string{"20260102T020405Z-x/", "latest -> 20260102T020405Z-x"}
@@ -248,7 +299,7 @@ func TestRemove(t *testing.T) {
 	if diff := cmp.Diff(want, tree(t, base)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if err := second.Remove(); err != nil {
+	if err := second.Discard(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(base); !errors.Is(err, os.ErrNotExist) {
@@ -288,10 +339,10 @@ func TestRemoveKeepsGivenFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(d.Disks(), "target.img"), []byte("x"), 0o644); err != nil {
+	if err := os.WriteFile(d.At("disks/target.img"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Remove(); err != nil {
+	if err := d.Discard(); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(path); err != nil || len(left) != 0 {

@@ -10,6 +10,7 @@ package stage0
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,7 +118,12 @@ func Prepare(g Guest, handoff Handoff, r Request) (Work, error) {
 	if err := w.read(); err != nil {
 		return Work{}, err
 	}
-	plans, err := steps.NewExtraPlans(r.Tree, r.Names, plainConfig(w.config))
+	config, err := steps.PlainConfig(configPath, w.config)
+	if err != nil {
+		return Work{}, err
+	}
+	w.noteRefused()
+	plans, err := steps.NewExtraPlans(r.Tree, r.Names, config)
 	if err != nil {
 		return Work{}, err
 	}
@@ -158,7 +164,7 @@ func (w *worker) read() (err error) {
 	if w.journal, err = w.guest.ReadFile(journalPath, maxJournal); err != nil {
 		return fmt.Errorf("read /%s: %w", journalPath, err)
 	}
-	w.history, err = history.Read(bytes.NewReader(w.journal))
+	w.history, err = history.Read(context.Background(), bytes.NewReader(w.journal))
 	return err
 }
 
@@ -316,20 +322,16 @@ func requested(config []byte, names []string) ([]byte, error) {
 	return append(out, ask.Bytes()...), nil
 }
 
-// plainConfig is what of a guest's bootstrap.cfg the strict reader takes; the rest is the guest's shell's business.
-func plainConfig(text []byte) *steps.Config {
-	config := &steps.Config{}
-	var plain []byte
-	for line := range bytes.Lines(text) {
+// noteRefused notes values of the guest's bootstrap.cfg that are not used for the plan.
+func (w *worker) noteRefused() {
+	for line := range bytes.Lines(w.config) {
 		line = append(bytes.TrimRight(line, "\r\n"), '\n')
-		if _, err := steps.ParseConfig(configPath, bytes.NewReader(line)); err == nil {
-			plain = append(plain, line...)
+		name, _, _ := bytes.Cut(line, []byte("="))
+		_, err := steps.ParseConfig(configPath, bytes.NewReader(line))
+		if _, bad := steps.ParseConfig(configPath, strings.NewReader(string(name)+"=\n")); bad == nil && err != nil {
+			w.note("not used for the plan: %v", err)
 		}
 	}
-	if parsed, err := steps.ParseConfig(configPath, bytes.NewReader(plain)); err == nil {
-		config = parsed
-	}
-	return config
 }
 
 // without is a journal without the lines about the steps of some roots.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/stage0"
 	"kindling/internal/event"
 	"kindling/steps"
@@ -43,7 +44,7 @@ func guest(t *testing.T, files map[string]string) *diskimage.Image {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v (the Makefile installs e2fsprogs)\n%s", err, out)
 	}
-	g, err := diskimage.Open(t.Context(), image, diskimage.Options{Write: true})
+	g, err := diskimage.Open(t.Context(), imagefile.Chain{{Path: image, Format: imagefile.Raw}}, diskimage.Options{Write: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,5 +224,21 @@ func TestAddDistfile(t *testing.T) {
 		if got := read(g, "external/distfiles/a.tar"); got != text {
 			t.Errorf("%q, want %q", got, text)
 		}
+	}
+}
+
+// A value of the guest's bootstrap.cfg that a shell would run is not used, and named.
+func TestPrepareRefusesValues(t *testing.T) {
+	bad := "X=${DISK@P}\nY=\"$[a[$(reboot)]]\"\n# a comment\n"
+	g := guest(t, map[string]string{"init": agentInit, "steps/bootstrap.cfg": config + bad,
+		"kindling/journal": journal(t, "012-build-bash-2.05b-pass1 ok")})
+	work, err := stage0.Prepare(g, stage0.HandoffAgent, stage0.Request{Names: []string{"lfs"}, Tree: tree("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(work.Notes, "\n")
+	if !strings.Contains(notes, `the value of "X" has a "$"`) || !strings.Contains(notes, `the value of "Y" has a "$"`) ||
+		strings.Contains(notes, "comment") {
+		t.Errorf("notes:\n%s", notes)
 	}
 }

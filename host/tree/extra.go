@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,12 +19,12 @@ import (
 // Extras are extra roots that do not stand in a tree but in folders of their own. The zero value has none.
 type Extras struct {
 	dirs  map[string]string // on the host, absolute, by the folder that the root has beside steps
-	roots map[string]*os.Root
+	roots map[string]*Folder
 }
 
 // OpenExtras opens the folders in dirs, by the name of the root, so that nothing outside of each can be read through it.
 func OpenExtras(dirs map[string]string) (*Extras, error) {
-	e := &Extras{dirs: map[string]string{}, roots: map[string]*os.Root{}}
+	e := &Extras{dirs: map[string]string{}, roots: map[string]*Folder{}}
 	for _, name := range slices.Sorted(maps.Keys(dirs)) {
 		if err := e.open(name, dirs[name]); err != nil {
 			return nil, errors.Join(fmt.Errorf("extra root %s: %w", name, err), e.Close())
@@ -42,7 +41,7 @@ func (e *Extras) open(name, dir string) error {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := OpenFolder(dir)
 	if err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ func (e *Extras) Over(fsys fs.FS) (fs.FS, error) {
 func (e *Extras) Mounts() map[string]fs.FS {
 	mounts := map[string]fs.FS{}
 	for name, root := range e.roots {
-		mounts[name] = root.FS()
+		mounts[name] = root
 	}
 	return mounts
 }
@@ -89,7 +88,7 @@ func (t *Tree) AddExtras(dirs map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if t.fsys, err = extras.Over(t.root.FS()); err != nil {
+	if t.fsys, err = extras.Over(t.root); err != nil {
 		return errors.Join(fmt.Errorf("tree %s: %w", t.dir, err), extras.Close())
 	}
 	t.extras = extras
@@ -119,14 +118,27 @@ func (m mounted) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
+	fsys, name := m.below(name)
+	return fsys.Open(name)
+}
+
+// Stat implements fs.StatFS.
+func (m mounted) Stat(name string) (fs.FileInfo, error) {
+	fsys, name := m.below(name)
+	return fs.Stat(fsys, name)
+}
+
+// below is the file system that has name, and its name there.
+func (m mounted) below(name string) (fs.FS, string) {
 	top, rest, _ := strings.Cut(name, "/")
-	if sub, found := m.at[top]; found {
-		if rest == "" {
-			rest = "."
-		}
-		return sub.Open(rest)
+	sub, found := m.at[top]
+	switch {
+	case !found:
+		return m.base, name
+	case rest == "":
+		return sub, "."
 	}
-	return m.base.Open(name)
+	return sub, rest
 }
 
 // generated matches the scripts that are generated into a root.

@@ -9,13 +9,9 @@
 package tree
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -52,7 +48,7 @@ const (
 // Tree is an open checkout.
 type Tree struct {
 	dir    string
-	root   *os.Root
+	root   *Folder
 	extras *Extras
 	fsys   fs.FS // with the extra roots that stand elsewhere
 }
@@ -64,11 +60,11 @@ func Open(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tree: %w", err)
 	}
-	root, err := os.OpenRoot(abs)
+	root, err := OpenFolder(abs)
 	if err != nil {
 		return nil, fmt.Errorf("open tree: %w", err)
 	}
-	t := &Tree{dir: abs, root: root, extras: &Extras{}, fsys: root.FS()}
+	t := &Tree{dir: abs, root: root, extras: &Extras{}, fsys: root}
 	if err := t.Require(Steps + "/manifest"); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -110,19 +106,8 @@ func (t *Tree) Require(names ...string) error {
 	return nil
 }
 
-// SHA256 is the sha256 of a file of the tree in lower-case hex.
-func (t *Tree) SHA256(name string) (string, error) {
-	f, err := t.root.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("tree %s: %w", t.dir, err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("tree %s: read %s: %w", t.dir, name, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
+// Find finds a regular file of the tree or of an extra root.
+func (t *Tree) Find(name string) (*Source, error) { return Find(t.fsys, name, t.Path(name)) }
 
 // Entry is a file or a folder.
 type Entry struct {
@@ -172,10 +157,7 @@ func (l *lister) entry(rel string, e fs.DirEntry, depth int) error {
 	if i := strings.IndexFunc(e.Name(), func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
 		return fmt.Errorf("list %q: %w: a control character in its name", full, ErrEntry)
 	}
-	info, err := e.Info()
-	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		info, err = fs.Stat(l.fsys, full)
-	}
+	info, err := fs.Stat(l.fsys, full)
 	if err != nil {
 		return fmt.Errorf("list %s: %w", full, err)
 	}
@@ -190,5 +172,5 @@ func (l *lister) entry(rel string, e fs.DirEntry, depth int) error {
 		l.entries = append(l.entries, Entry{Path: rel, Exec: info.Mode()&0o111 != 0, Size: info.Size()})
 		return nil
 	}
-	return fmt.Errorf("list %s: %w: it is neither a file nor a folder", full, ErrEntry)
+	return fmt.Errorf("list %s: %w: neither a regular file nor a folder", full, ErrEntry)
 }

@@ -54,11 +54,15 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	const sum = "b96f8c8eb3b170d297fc9b1ff369e0b2d1c1bc1a04b09ff7e71907a95bf6eeac"
-	if got, err := open.SHA256("seed/a"); err != nil || got != sum {
+	source, err := open.Find("seed/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := source.SHA256(t.Context()); err != nil || got != sum {
 		t.Errorf("sha256: %q, %v", got, err)
 	}
-	if _, err := open.SHA256("gone"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("sha256 of a missing file: %v", err)
+	if _, err := open.Find("gone"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
 	}
 	for what, dir := range map[string]string{"no manifest": checkout(t, "seed/a"), "nothing": filepath.Join(t.TempDir(), "x")} {
 		if _, err := tree.Open(dir); err == nil {

@@ -204,11 +204,11 @@ func (j *Judge) Console(now time.Time, line string) {
 // Alive takes bytes of the console that do not make a line yet: they show that the guest lives, no more.
 func (j *Judge) Alive(now time.Time) { j.sign(now) }
 
-// Flood takes the news that a log has grown beyond Options.MaxFileSize.
-func (j *Judge) Flood(now time.Time, what string) {
+// Flood takes the news that the run has written Options.MaxOutput.
+func (j *Judge) Flood(now time.Time) {
 	j.now = now
 	if j.cause == causeNone {
-		j.decide(causeFlood, fmt.Sprintf("the %s has more than %d bytes", what, j.o.MaxFileSize))
+		j.decide(causeFlood, fmt.Sprintf("console, events and step logs have reached the run's limit of %d bytes (--max-output)", j.o.MaxOutput))
 	}
 }
 

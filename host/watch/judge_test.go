@@ -584,12 +584,12 @@ func TestGuestTimeNotBelieved(t *testing.T) {
 
 func TestFlood(t *testing.T) {
 	j := NewJudge(testOptions(), t0)
-	j.Flood(t0.Add(time.Second), "console log")
+	j.Flood(t0.Add(time.Second))
 	if !j.StopWanted() {
 		t.Error("the machine goes on")
 	}
 	v := j.Finish(t0.Add(2*time.Second), "signal terminated", "")
-	if v.Result != report.ResultInternal || !strings.Contains(v.Line, "the console log has more than 2147483648 bytes") {
+	if v.Result != report.ResultInternal || !strings.Contains(v.Line, "the run's limit of 2147483648 bytes") {
 		t.Errorf("verdict %+v", v)
 	}
 }

@@ -14,9 +14,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/imagefile"
 	"kindling/host/qemu"
 	"kindling/host/report"
 	"kindling/host/rundir"
+	"kindling/internal/shell"
 )
 
 // How a boot sector ends.
@@ -39,8 +41,8 @@ func bootSector(console, events string, end []byte) []byte {
 		sector = append(sector, 0xbe, byte(origin+at), byte((origin+at)>>8), 0xba, byte(port), byte(port>>8),
 			0xe8, byte(rel), byte(rel>>8))
 	}
+	write(0x2f8, text+len(console)+1) // the events first: what comes after a panic refutes it
 	write(0x3f8, text)
-	write(0x2f8, text+len(console)+1)
 	sector = append(append(sector, end...), puts...)
 	sector = append(sector, console+"\x00"+events+"\x00"...)
 	sector = append(sector, make([]byte, 510-len(sector))...)
@@ -60,31 +62,23 @@ func startMachine(t *testing.T, sector []byte) (Run, *qemu.Process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk, err := dir.Disk("boot.img")
-	if err != nil {
-		t.Fatal(err)
-	}
+	disk := dir.At("disks/boot.img")
 	if err := os.WriteFile(disk, append(sector, make([]byte, 1<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := qemu.Options{
 		Binary: qemu.BinaryI386, MemoryMiB: 16, Cores: 1, Accel: qemu.AccelTCG, NoDefaults: true,
-		Drives:  []qemu.Drive{{Path: disk, Format: qemu.FormatRaw, Interface: qemu.InterfaceIDE}},
-		Serials: []qemu.Serial{{File: dir.ConsoleLog()}, {File: dir.Events()}},
-		Extra:   []string{"-device", "isa-debug-exit,iobase=0xf4"},
+		Drives: []qemu.Drive{{Chain: imagefile.Chain{{Path: disk, Format: imagefile.Raw}}, Interface: qemu.InterfaceIDE}},
+		Ports:  2,
+		Extra:  []string{"-device", "isa-debug-exit,iobase=0xf4"},
 	}
-	t.Log("by hand:", qemu.ShellLine(o.Argv()))
-	log, err := dir.OpenQEMULog()
+	t.Log("by hand:", shell.Line(o.Argv()))
+	p, err := qemu.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = log.Close() })
-	p, err := qemu.Start(t.Context(), o, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Stop(context.Background()) })
-	return Run{Process: p, Dir: dir, Options: testOptions(), Report: report.Report{Argv: o.Argv()}}, p
+	t.Cleanup(func() { _ = p.Stop(context.Background()); _ = p.Close() })
+	return Run{Process: p, Console: p.Ports[0], Events: p.Ports[1], Output: p.Output, Dir: dir, Options: testOptions(), Report: report.Report{Argv: o.Argv()}}, p
 }
 
 // TestMachine runs QEMU under Supervise, with guests that do what the real ones do at their end.
@@ -116,7 +110,7 @@ func TestMachine(t *testing.T) {
 			}
 			v := Supervise(t.Context(), r)
 			if v.Result != tt.want || !strings.HasPrefix(v.Line, tt.line) {
-				said, _ := os.ReadFile(r.Dir.QEMULog())
+				said, _ := os.ReadFile(r.Dir.At(rundir.QEMULog))
 				t.Errorf("verdict %+v, want %s %q; QEMU said %q", v, tt.want, tt.line, said)
 			}
 			select {
@@ -124,7 +118,7 @@ func TestMachine(t *testing.T) {
 			default:
 				t.Error("QEMU is left behind")
 			}
-			doc, err := report.Read(r.Dir.Report())
+			doc, err := report.Read(r.Dir.At(rundir.Report))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +143,7 @@ func TestMachineInterrupted(t *testing.T) {
 	default:
 		t.Error("QEMU is left behind")
 	}
-	if doc, err := report.Read(r.Dir.Report()); err != nil || doc.ExitStatus != 130 {
+	if doc, err := report.Read(r.Dir.At(rundir.Report)); err != nil || doc.ExitStatus != 130 {
 		t.Errorf("report: %d, %v", doc.ExitStatus, err)
 	}
 }

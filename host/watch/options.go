@@ -45,9 +45,9 @@ type Options struct {
 	PowerOff   time.Duration // from the final event to the end of QEMU
 	PanicGrace time.Duration // from a kernel panic to stopping QEMU: for the rest of its text
 
-	MaxSteps    int   // steps in the report and log files; more are counted only
-	MaxStepLog  int64 // bytes in one step's log
-	MaxFileSize int64 // bytes in the console log and the event log; a guest that writes more is stopped
+	MaxSteps   int   // steps in the report and log files; more are counted only
+	MaxStepLog int64 // bytes in one step's log
+	MaxOutput  int64 // bytes in console log, event log and step logs together; a guest that writes more is stopped
 }
 
 // silentStep is the usual cause of a hang in a phase that runs steps.
@@ -66,13 +66,13 @@ func DefaultOptions(tcg bool) Options {
 			{Phase: PhaseDisk, Patience: 30 * time.Minute, Cause: silentStep},
 			{Phase: PhaseShutdown, Patience: 2 * time.Minute, Cause: "a disk does not take what is to be written"},
 		},
-		Patience:    time.Minute,
-		Scale:       1,
-		PowerOff:    30 * time.Second,
-		PanicGrace:  3 * time.Second,
-		MaxSteps:    5000,
-		MaxStepLog:  16 << 20,
-		MaxFileSize: 2 << 30,
+		Patience:   time.Minute,
+		Scale:      1,
+		PowerOff:   30 * time.Second,
+		PanicGrace: 3 * time.Second,
+		MaxSteps:   5000,
+		MaxStepLog: 16 << 20,
+		MaxOutput:  2 << 30,
 	}
 	if tcg {
 		const slowdown = 4 // an estimate: TCG costs more than that, and patience is generous already

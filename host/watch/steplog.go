@@ -15,9 +15,10 @@ import (
 // StepLogs writes the lines of steps to one file each. It keeps one file open, the newest, and writes it out on Flush.
 // It is not safe for use by several goroutines.
 type StepLogs struct {
-	dir      *os.Root
+	dir      *rundir.Dir
 	maxFiles int
 	maxSize  int64
+	quota    *quota
 	sizes    map[string]int64 // -1: full
 	id       string           // whose file is open
 	file     *os.File
@@ -25,14 +26,13 @@ type StepLogs struct {
 	refused  int64
 }
 
-// NewStepLogs writes below the folder at path, which nothing in a step's ID can leave: at most maxFiles files of at
-// most maxSize bytes (and one line that says so).
-func NewStepLogs(path string, maxFiles int, maxSize int64) (*StepLogs, error) {
-	dir, err := os.OpenRoot(path)
-	if err != nil {
+// NewStepLogs writes into the folder of a run's step logs, which nothing in a step's ID can leave: at most maxFiles files
+// of at most maxSize bytes (and one line that says so), and all of them as much as q has.
+func NewStepLogs(dir *rundir.Dir, maxFiles int, maxSize int64, q *quota) (*StepLogs, error) {
+	if err := dir.Check(rundir.Steps, os.ModeDir); err != nil {
 		return nil, fmt.Errorf("step logs: %w", err)
 	}
-	return &StepLogs{dir: dir, maxFiles: maxFiles, maxSize: maxSize, sizes: make(map[string]int64)}, nil
+	return &StepLogs{dir: dir, maxFiles: maxFiles, maxSize: maxSize, quota: q, sizes: make(map[string]int64)}, nil
 }
 
 // Write adds a line to the log of the step id. What is refused (an invalid ID, too many files, too much text) is
@@ -47,12 +47,14 @@ func (l *StepLogs) Write(id, line string) error {
 	if err := l.open(id); err != nil {
 		return err
 	}
+	size = l.sizes[id]
 	n := int64(len(line)) + 1
-	if size+n > l.maxSize {
+	if size+n > l.maxSize || l.quota.left < n {
 		l.refused++
 		l.sizes[id] = -1
-		line = fmt.Sprintf("[the log is longer than %d bytes: the rest is left out]", l.maxSize)
+		line = fmt.Sprintf("[the log is longer than %d bytes: the rest is left out]", size)
 	} else {
+		l.quota.take(n)
 		l.sizes[id] = size + n
 	}
 	if _, err := l.out.WriteString(line + "\n"); err != nil {
@@ -82,7 +84,7 @@ func (l *StepLogs) Flush() error {
 }
 
 // Close writes out what is buffered and closes all.
-func (l *StepLogs) Close() error { return errors.Join(l.closeFile(), l.dir.Close()) }
+func (l *StepLogs) Close() error { return l.closeFile() }
 
 func (l *StepLogs) open(id string) error {
 	if l.file != nil && l.id == id {
@@ -91,12 +93,16 @@ func (l *StepLogs) open(id string) error {
 	if err := l.closeFile(); err != nil {
 		return err
 	}
-	f, err := l.dir.OpenFile(id+".log", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	name, err := rundir.StepLog(id)
+	if err != nil {
+		return err
+	}
+	f, err := l.dir.Append(name)
 	if err != nil {
 		return fmt.Errorf("step log: %w", err)
 	}
 	if _, known := l.sizes[id]; !known {
-		l.sizes[id] = 0
+		l.sizes[id] = l.dir.Size(name) // of an earlier life
 	}
 	l.id, l.file, l.out = id, f, bufio.NewWriter(f)
 	return nil

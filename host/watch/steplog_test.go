@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"kindling/host/rundir"
 )
 
 // contents gives the files in a folder by name.
@@ -30,12 +32,39 @@ func contents(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-func TestStepLogs(t *testing.T) {
-	dir := t.TempDir()
-	logs, err := NewStepLogs(dir, 3, 20)
+// stepLogs makes logs in a new run folder, and gives their folder.
+func stepLogs(t *testing.T, maxFiles int, maxSize, all int64) (*StepLogs, string) {
+	t.Helper()
+	run, err := rundir.Create(rundir.Options{Path: filepath.Join(t.TempDir(), "run")})
 	if err != nil {
 		t.Fatal(err)
 	}
+	logs, err := NewStepLogs(run, maxFiles, maxSize, &quota{all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return logs, run.At(rundir.Steps)
+}
+
+// All logs together have a limit, too.
+func TestStepLogsQuota(t *testing.T) {
+	logs, dir := stepLogs(t, 3, 100, 12)
+	for _, id := range []string{"a", "b"} {
+		if err := logs.Write(id, "0123456789"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := logs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"a.log": "0123456789\n", "b.log": "[the log is longer than 0 bytes: the rest is left out]\n"}
+	if diff := cmp.Diff(want, contents(t, dir)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestStepLogs(t *testing.T) {
+	logs, dir := stepLogs(t, 3, 20, 1000)
 	write := func(id, line string) {
 		t.Helper()
 		if err := logs.Write(id, line); err != nil {
@@ -57,7 +86,7 @@ func TestStepLogs(t *testing.T) {
 	}
 	want := map[string]string{
 		"a.log": "first\nsecond\n", "b.log": "other\n",
-		"c.log": "0123456789\n[the log is longer than 20 bytes: the rest is left out]\n",
+		"c.log": "0123456789\n[the log is longer than 11 bytes: the rest is left out]\n",
 	}
 	if diff := cmp.Diff(want, contents(t, dir)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -75,15 +104,12 @@ func TestStepLogs(t *testing.T) {
 
 // TestStepLogsConfined has a link in the folder that leads out of it.
 func TestStepLogsConfined(t *testing.T) {
-	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "precious")
+	logs, dir := stepLogs(t, 3, 20, 1000)
+	outside := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(outside, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(outside, filepath.Join(dir, "a.log")); err != nil {
-		t.Fatal(err)
-	}
-	logs, err := NewStepLogs(dir, 3, 20)
-	if err != nil {
 		t.Fatal(err)
 	}
 	if err := logs.Write("a", "line"); err == nil {
@@ -97,18 +123,9 @@ func TestStepLogsConfined(t *testing.T) {
 	}
 }
 
-func TestStepLogsNoFolder(t *testing.T) {
-	if _, err := NewStepLogs(filepath.Join(t.TempDir(), "absent"), 1, 1); err == nil {
-		t.Error("no error")
-	}
-}
-
 // TestStepLogsDescriptors writes to more steps than a process may have files open.
 func TestStepLogsDescriptors(t *testing.T) {
-	logs, err := NewStepLogs(t.TempDir(), 5000, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	logs, _ := stepLogs(t, 5000, 100, 1<<20)
 	for i := range 2000 {
 		if err := logs.Write(fmt.Sprint("s", i), "line"); err != nil {
 			t.Fatal(err)

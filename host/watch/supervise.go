@@ -4,11 +4,10 @@
 package watch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -25,10 +24,10 @@ const (
 	// stopPatience is how long a process that was told to stop may take before it is given up; it covers the grace time
 	// that Stop itself allows.
 	stopPatience = 45 * time.Second
-	// maxChunks bounds how many pieces (see Tail.Poll) of a file are read before anything else has its turn.
+	// maxChunks bounds how many pieces (chunkSize) of a stream are read before anything else has its turn.
 	maxChunks = 64
-	// qemuLogTail is how much of QEMU's own output is searched for its last line.
-	qemuLogTail = 4096
+	// maxQEMULog bounds what is kept of QEMU's own output, in bytes.
+	maxQEMULog = 1 << 20
 )
 
 // Process is what Supervise needs of a running machine; package qemu's Process is one.
@@ -61,26 +60,29 @@ type Run struct {
 	Held func() bool
 	// Notes are what the host has to say about the run while it goes on. May be nil.
 	Notes <-chan string
-	From  Offsets
+
+	// Audit compares a success that the guest reports with what the run owes. It is called once, when the machine has
+	// ended, and only after such a success. Nil: the final event decides.
+	Audit func(ctx context.Context) Finding
+
+	// Console, Events and Output are what the machine's first two serial ports and QEMU itself write; nil: nothing. All
+	// of it goes into bounded files of the folder, and Tee sees the console as it comes.
+	Console, Events, Output Source
+	Tee                     func([]byte)
+	// Replay says that the machine goes on from a kept state: what the folder's logs hold was written before it.
+	Replay bool
+	// Flush takes requests to write all that has come into the logs; what it is given is closed when that is done. May be nil.
+	Flush chan chan<- struct{}
+	// Final gives the final event of a guest that has no event port, when it has ended; said is the last line of its
+	// console. May be nil.
+	Final func(said string) event.Event
 }
 
-// Offsets are where the files of a run's machine begin, in bytes: 0 unless the run goes on, and they hold what an
-// earlier machine has written.
-type Offsets struct {
-	Console, Events int64
-}
-
-// Ends gives the offsets of what is in a run folder now.
-func Ends(dir *rundir.Dir) (Offsets, error) {
-	console, err := os.Stat(dir.ConsoleLog())
-	if err != nil {
-		return Offsets{}, err
-	}
-	events, err := os.Stat(dir.Events())
-	if err != nil {
-		return Offsets{}, err
-	}
-	return Offsets{console.Size(), events.Size()}, nil
+// Finding is what an audit has found.
+type Finding struct {
+	Audit report.Audit
+	Doubt string // one line that says why the success is not one; "" when nothing contradicts it
+	Step  string // ID of the first step that contradicts it
 }
 
 // Supervise watches a machine until it has ended, stops it when the run is decided or ctx ends, writes the step logs
@@ -93,15 +95,20 @@ func Supervise(ctx context.Context, r Run) Verdict {
 		return s.giveUp(ctx, err)
 	}
 	s.watch(ctx)
-	return s.finish()
+	return s.finish(ctx)
 }
 
 type supervisor struct {
 	Run
 	judge    *Judge
-	console  *Tail
-	events   *Tail
+	quota    *quota
+	console  *stream
+	events   *stream
+	output   *stream
+	files    []*os.File
 	logs     *StepLogs
+	last     string // line of the console
+	said     string // last line of QEMU's own
 	stopping bool
 	stopped  chan error // what Stop said
 	faults   map[string]bool
@@ -120,16 +127,70 @@ func newSupervisor(r Run) (*supervisor, error) {
 	s := &supervisor{
 		Run:     r,
 		judge:   NewJudge(r.Options, r.Started),
-		console: NewTail(r.Dir.ConsoleLog(), maxConsoleLine),
-		events:  NewTail(r.Dir.Events(), event.MaxLine+1), // one more, so that a longer line is seen to be longer
+		quota:   &quota{max(0, r.Options.MaxOutput-written(r.Dir))},
 		stopped: make(chan error, 1),
 		faults:  make(map[string]bool),
 	}
-	s.console.Start(r.From.Console)
-	s.events.Start(r.From.Events)
-	logs, err := NewStepLogs(r.Dir.Steps(), r.Options.MaxSteps, r.Options.MaxStepLog)
-	s.logs = logs
-	return s, err
+	logs, err := NewStepLogs(r.Dir, r.Options.MaxSteps, r.Options.MaxStepLog, s.quota)
+	if s.logs = logs; err != nil {
+		return s, err
+	}
+	for _, open := range []struct {
+		stream **stream
+		src    Source
+		name   string
+		quota  *quota
+		line   int
+	}{
+		{&s.console, r.Console, rundir.ConsoleLog, s.quota, maxConsoleLine},
+		{&s.events, r.Events, rundir.Events, s.quota, event.MaxLine + 1}, // one more, so that a longer line is seen to be longer
+		{&s.output, r.Output, rundir.QEMULog, &quota{maxQEMULog}, maxConsoleLine},
+	} {
+		f, err := r.Dir.Append(open.name)
+		if err != nil {
+			return s, err
+		}
+		s.files = append(s.files, f)
+		if *open.stream, err = newStream(open.src, f, open.quota, open.line); err != nil {
+			return s, err
+		}
+	}
+	s.console.tee, s.output.drop = r.Tee, true
+	return s, s.replay()
+}
+
+// written is what earlier lives of a run have left in its logs, in bytes.
+func written(dir *rundir.Dir) int64 {
+	total := dir.Size(rundir.ConsoleLog) + dir.Size(rundir.Events)
+	entries, err := fs.ReadDir(dir.FS(), rundir.Steps)
+	if err != nil {
+		return total
+	}
+	for _, e := range entries {
+		total += dir.Size(rundir.Steps + "/" + e.Name())
+	}
+	return total
+}
+
+// replay gives the judge what the logs hold already.
+func (s *supervisor) replay() error {
+	if !s.Replay {
+		return nil
+	}
+	for _, log := range []struct {
+		stream *stream
+		name   string
+		emit   Emit
+	}{{s.events, rundir.Events, s.eventLine}, {s.console, rundir.ConsoleLog, s.consoleLine}} {
+		f, err := s.Dir.Open(log.name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(log.stream.replay(f, log.emit), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // giveUp ends a run that cannot be watched.
@@ -139,10 +200,18 @@ func (s *supervisor) giveUp(ctx context.Context, err error) Verdict {
 		Line: event.Clean(fmt.Sprintf("the run cannot be watched: %v", err))}
 	doc := s.Report
 	s.judge.Account(&doc, v)
-	if err := report.Write(s.Dir.Report(), doc); err != nil {
+	if err := writeReport(s.Dir, doc); err != nil {
 		v.Line += "; " + err.Error()
 	}
 	return v
+}
+
+func writeReport(dir *rundir.Dir, doc report.Report) error {
+	data, err := report.Encode(doc)
+	if err != nil {
+		return err
+	}
+	return dir.Write(rundir.Report, data)
 }
 
 // watch is the loop: it ends with the process.
@@ -151,9 +220,12 @@ func (s *supervisor) watch(ctx context.Context) {
 	defer ticker.Stop()
 	defer rooms.Stop()
 	interrupted := ctx.Done()
+	wake := s.await(ctx)
 	var lost <-chan time.Time
 	for {
 		select {
+		case <-wake:
+			s.pollSome()
 		case <-s.Process.Done():
 			return
 		case <-lost:
@@ -168,6 +240,9 @@ func (s *supervisor) watch(ctx context.Context) {
 			default:
 				s.judge.Interrupt(time.Now())
 			}
+		case done := <-s.Flush:
+			s.pollSome()
+			close(done)
 		case <-rooms.C:
 			s.room()
 		case text := <-s.Notes:
@@ -188,6 +263,23 @@ func (s *supervisor) watch(ctx context.Context) {
 	}
 }
 
+// await gives a channel on which something comes whenever the machine has written something.
+func (s *supervisor) await(ctx context.Context) <-chan struct{} {
+	wake := make(chan struct{})
+	ctx = context.WithoutCancel(ctx) // an interrupted machine still says how it ends
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		<-s.Process.Done()
+		cancel()
+	}()
+	for _, stream := range []*stream{s.console, s.events, s.output} {
+		if stream.raw != nil {
+			go stream.await(ctx, wake)
+		}
+	}
+	return wake
+}
+
 // room asks for the room on the disk.
 func (s *supervisor) room() {
 	free, err := s.Free()
@@ -206,7 +298,7 @@ func (s *supervisor) pollSome() {
 	}
 }
 
-// poll reads what is new in both files and reports whether there was anything.
+// poll reads what is new on both ports and reports whether there was anything.
 //
 // The order matters to the judge, who takes an event after a panic message as proof that the kernel lives: the console
 // is read first and given to the judge last, so that an event which comes after the panic in the judge's eyes was also
@@ -214,31 +306,42 @@ func (s *supervisor) pollSome() {
 func (s *supervisor) poll() bool {
 	now := time.Now()
 	var lines []string
-	read, err := s.console.Poll(func(line []byte, _ bool) { lines = append(lines, string(line)) })
-	s.fault("read the console", err)
+	read, err := s.console.poll(func(line []byte, _ bool) { lines = append(lines, string(line)) })
+	s.trouble(now, "keep the console", err)
 	got := s.pollEvents()
 	for _, line := range lines {
-		s.judge.Console(now, line)
+		s.consoleLine([]byte(line), false)
 	}
 	if read > 0 && len(lines) == 0 {
 		s.judge.Alive(now)
 	}
 	s.fault("write", s.logs.Flush())
-	if s.console.Offset() > s.Options.MaxFileSize {
-		s.judge.Flood(now, "console log")
-	}
-	if s.events.Offset() > s.Options.MaxFileSize {
-		s.judge.Flood(now, "event log")
-	}
+	_, err = s.output.poll(func(line []byte, _ bool) { s.said = string(line) })
+	s.fault("keep what QEMU says", err)
 	return read+got > 0
+}
+
+// trouble notes a fault of the host; a run that has written as much as it may is over.
+func (s *supervisor) trouble(now time.Time, what string, err error) {
+	if errors.Is(err, errQuota) {
+		s.judge.Flood(now)
+		return
+	}
+	s.fault(what, err)
+}
+
+func (s *supervisor) consoleLine(line []byte, _ bool) {
+	if s.last = string(line); s.last != "" {
+		s.judge.Console(time.Now(), s.last)
+	}
 }
 
 // pollEvents reads all events there are, within reason.
 func (s *supervisor) pollEvents() int {
 	total := 0
 	for range maxChunks {
-		n, err := s.events.Poll(s.eventLine)
-		s.fault("read the events", err)
+		n, err := s.events.poll(s.eventLine)
+		s.trouble(time.Now(), "keep the events", err)
 		total += n
 		if n == 0 {
 			break
@@ -273,28 +376,62 @@ func (s *supervisor) fault(what string, err error) {
 	s.judge.Note(time.Now(), fmt.Sprintf("the host could not %s: %v", what, err))
 }
 
-// finish reads the rest of the files, gives the verdict and writes the report.
-func (s *supervisor) finish() Verdict {
+// finish reads the rest, gives the verdict and writes the report.
+func (s *supervisor) finish(ctx context.Context) Verdict {
 	s.room() // it may have got full since it was last asked for, and that may be the end
-	for more := true; more && max(s.console.Offset(), s.events.Offset()) <= s.Options.MaxFileSize; {
-		more = s.poll()
+	for s.poll() {
+		continue
 	}
-	s.events.Flush(s.eventLine)
-	s.console.Flush(func(line []byte, _ bool) { s.judge.Console(time.Now(), string(line)) })
+	s.events.lines.flush(s.eventLine)
+	s.console.lines.flush(s.consoleLine)
+	s.output.lines.flush(func(line []byte, _ bool) { s.said = string(line) })
 	exit := "still running"
 	select {
 	case <-s.Process.Done():
 		exit = s.Process.ExitText()
+		if s.Final != nil {
+			s.finalEvent()
+		}
 	default:
 	}
 	if n := s.logs.Refused(); n > 0 {
 		s.judge.Note(time.Now(), fmt.Sprintf("%d log lines are in no step log: too long, or of no known step", n))
 	}
-	v := s.judge.Finish(time.Now(), exit, lastLine(s.Dir.QEMULog()))
+	v := s.audit(ctx, s.judge.Finish(time.Now(), exit, s.said))
 	v.Log = s.logOf(v)
-	s.fault("close the logs", errors.Join(s.logs.Close(), s.console.Close(), s.events.Close()))
+	err := s.logs.Close()
+	for _, f := range s.files {
+		err = errors.Join(err, f.Close())
+	}
+	s.fault("close the logs", err)
 	s.Sink.Update(s.judge.View())
 	return s.report(v)
+}
+
+// finalEvent takes the final event of a guest that has no event port.
+func (s *supervisor) finalEvent() {
+	e := s.Final(event.Clean(s.last))
+	line, err := event.Encode(e)
+	if err != nil {
+		return // no event is no success
+	}
+	_, err = s.files[1].Write(line)
+	s.fault("write", err)
+	s.judge.Event(time.Now(), e)
+	s.Sink.Event(e)
+}
+
+// audit has a reported success compared with what the run owes.
+func (s *supervisor) audit(ctx context.Context, v Verdict) Verdict {
+	if v.Result != report.ResultOK || s.Audit == nil {
+		return v
+	}
+	found := s.Audit(ctx)
+	s.Report.Audit = &found.Audit
+	if found.Doubt != "" {
+		v.Result, v.Line, v.Step = report.ResultInconsistent, event.Clean(found.Doubt), found.Step
+	}
+	return v
 }
 
 func (s *supervisor) report(v Verdict) Verdict {
@@ -302,11 +439,11 @@ func (s *supervisor) report(v Verdict) Verdict {
 	s.judge.Account(&doc, v)
 	doc.Log = s.Dir.Rel(v.Log)
 	for i, st := range doc.Steps {
-		if path, err := s.Dir.StepLog(st.ID); err == nil && s.logs.Has(st.ID) {
-			doc.Steps[i].Log = s.Dir.Rel(path)
+		if name, err := rundir.StepLog(st.ID); err == nil && s.logs.Has(st.ID) {
+			doc.Steps[i].Log = name
 		}
 	}
-	if err := report.Write(s.Dir.Report(), doc); err != nil {
+	if err := writeReport(s.Dir, doc); err != nil {
 		if v.Result == report.ResultOK {
 			v.Result, v.Log = report.ResultInternal, ""
 			v.Line = "the run ended successfully, but its report is missing"
@@ -321,33 +458,13 @@ func (s *supervisor) logOf(v Verdict) string {
 	if v.Result == report.ResultOK {
 		return ""
 	}
-	if path, err := s.Dir.StepLog(v.Step); err == nil && s.logs.Has(v.Step) {
-		return path
+	if name, err := rundir.StepLog(v.Step); err == nil && s.logs.Has(v.Step) {
+		return s.Dir.At(name)
 	}
-	if v.Result == report.ResultQEMU && s.console.Offset() == 0 {
-		return s.Dir.QEMULog()
+	if v.Result == report.ResultQEMU && s.console.total == 0 {
+		return s.Dir.At(rundir.QEMULog)
 	}
-	return s.Dir.ConsoleLog()
-}
-
-// lastLine is the last line of a file that is not empty, or nothing: it is for a hint only.
-func lastLine(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err == nil && info.Size() > qemuLogTail {
-		if _, err := f.Seek(-qemuLogTail, io.SeekEnd); err != nil {
-			return ""
-		}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, qemuLogTail))
-	if err != nil {
-		return ""
-	}
-	data = bytes.TrimSpace(data)
-	return string(data[bytes.LastIndexByte(data, '\n')+1:])
+	return s.Dir.At(rundir.ConsoleLog)
 }
 
 type noSink struct{}

@@ -58,28 +58,48 @@ type recorder struct {
 func (r *recorder) Update(v View)       { r.views = append(r.views, v) }
 func (r *recorder) Event(e event.Event) { r.events = append(r.events, e) }
 
-func newRun(t *testing.T) (Run, *machine, *recorder) {
+// writer is a port of a machine in a test's hands.
+type writer struct {
+	t *testing.T
+	f *os.File
+}
+
+func (w writer) write(text string) {
+	w.t.Helper()
+	if _, err := w.f.WriteString(text); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// port gives the two ends of one.
+func port(t *testing.T) (Source, writer) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, writer{t, w}
+}
+
+// testRun is a run whose ports the test writes to.
+type testRun struct {
+	Run
+	console, events, output writer
+}
+
+func newRun(t *testing.T) (*testRun, *machine, *recorder) {
 	t.Helper()
 	dir, err := rundir.Create(rundir.Options{Path: filepath.Join(t.TempDir(), "run")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m, r := newMachine(), &recorder{}
-	return Run{Process: m, Dir: dir, Options: testOptions(), Sink: r, Report: report.Report{Label: "test"}}, m, r
-}
-
-func appendTo(t *testing.T, path, text string) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteString(text); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	run := &testRun{Run: Run{Process: m, Dir: dir, Options: testOptions(), Sink: r, Report: report.Report{Label: "test"}}}
+	run.Console, run.console = port(t)
+	run.Events, run.events = port(t)
+	run.Output, run.output = port(t)
+	return run, m, r
 }
 
 const failedRun = `{"seq":1,"ms":1,"kind":"phase","name":"steps"}
@@ -93,14 +113,14 @@ garbage
 
 func TestSuperviseFailedStep(t *testing.T) {
 	r, m, sink := newRun(t)
-	appendTo(t, r.Dir.ConsoleLog(), "Linux version 6.1\r\nstarting\r\n")
-	appendTo(t, r.Dir.Events(), failedRun[:300])
+	r.console.write("Linux version 6.1\r\nstarting\r\n")
+	r.events.write(failedRun[:300])
 	time.AfterFunc(120*time.Millisecond, func() {
-		appendTo(t, r.Dir.Events(), failedRun[300:]) // the last line has no newline
+		r.events.write(failedRun[300:]) // the last line has no newline
 		m.end("exit status 0")
 	})
-	v := Supervise(t.Context(), r)
-	log := filepath.Join(r.Dir.Steps(), "001-build-a.log")
+	v := Supervise(t.Context(), r.Run)
+	log := r.Dir.At("steps/001-build-a.log")
 	want := Verdict{Result: report.ResultStep, Phase: "steps", Step: "001-build-a", Log: log,
 		Line: "step 1 of 1 (build: a) failed with exit status 2 in phase steps"}
 	if diff := cmp.Diff(want, v); diff != "" {
@@ -109,13 +129,13 @@ func TestSuperviseFailedStep(t *testing.T) {
 	if want := want.Line + "; log: " + log; v.String() != want || v.ExitStatus() != 10 {
 		t.Errorf("String %q, status %d; want %q", v, v.ExitStatus(), want)
 	}
-	if diff := cmp.Diff(map[string]string{"001-build-a.log": "cc -c a.c\n"}, contents(t, r.Dir.Steps())); diff != "" {
+	if diff := cmp.Diff(map[string]string{"001-build-a.log": "cc -c a.c\n"}, contents(t, r.Dir.At(rundir.Steps))); diff != "" {
 		t.Errorf("logs (-want +got):\n%s", diff)
 	}
 	if len(sink.events) != 7 || len(sink.views) < 2 || m.stops != 0 {
 		t.Errorf("%d events, %d views, %d stops", len(sink.events), len(sink.views), m.stops)
 	}
-	doc, err := report.Read(r.Dir.Report())
+	doc, err := report.Read(r.Dir.At(rundir.Report))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,8 +178,8 @@ func TestSuperviseEnds(t *testing.T) {
 		{name: "interrupt", cancel: true, want: report.ResultInterrupted, line: "interrupted in phase start",
 			log: "console.log"},
 		{name: "flood", events: strings.Repeat("x", 2000),
-			change: func(o *Options) { o.MaxFileSize = 1000 },
-			want:   report.ResultInternal, line: "stopped: the event log has more than 1000 bytes", log: "console.log"},
+			change: func(o *Options) { o.MaxOutput = 1000 },
+			want:   report.ResultInternal, line: "stopped: console, events and step logs have reached the run's limit of 1000 bytes", log: "console.log"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -168,9 +188,9 @@ func TestSuperviseEnds(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&r.Options)
 			}
-			appendTo(t, r.Dir.ConsoleLog(), tt.console)
-			appendTo(t, r.Dir.Events(), tt.events)
-			appendTo(t, r.Dir.QEMULog(), tt.qemu)
+			r.console.write(tt.console)
+			r.events.write(tt.events)
+			r.output.write(tt.qemu)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			if tt.exit != "" {
@@ -179,7 +199,7 @@ func TestSuperviseEnds(t *testing.T) {
 			if tt.cancel {
 				cancel()
 			}
-			v := Supervise(ctx, r)
+			v := Supervise(ctx, r.Run)
 			if v.Result != tt.want || !strings.HasPrefix(v.Line, tt.line) {
 				t.Errorf("verdict %+v, want %s %q", v, tt.want, tt.line)
 			}
@@ -189,7 +209,7 @@ func TestSuperviseEnds(t *testing.T) {
 			if stopped := m.stops == 1; stopped != (tt.exit == "") {
 				t.Errorf("%d stops", m.stops)
 			}
-			doc, err := report.Read(r.Dir.Report())
+			doc, err := report.Read(r.Dir.At(rundir.Report))
 			if err != nil || doc.Result != tt.want || doc.ExitStatus != tt.want.ExitStatus() {
 				t.Errorf("report: %s, %d, %v", doc.Result, doc.ExitStatus, err)
 			}
@@ -200,12 +220,12 @@ func TestSuperviseEnds(t *testing.T) {
 // TestSuperviseAliveAfterPanicWords has the words of a panic on the console and events after them.
 func TestSuperviseAliveAfterPanicWords(t *testing.T) {
 	r, m, _ := newRun(t)
-	appendTo(t, r.Dir.ConsoleLog(), "Kernel panic - not syncing: quoted\n")
+	r.console.write("Kernel panic - not syncing: quoted\n")
 	time.AfterFunc(150*time.Millisecond, func() {
-		appendTo(t, r.Dir.Events(), `{"seq":1,"kind":"done","status":"ok"}`+"\n")
+		r.events.write(`{"seq":1,"kind":"done","status":"ok"}` + "\n")
 		m.end("exit status 0")
 	})
-	if v := Supervise(t.Context(), r); v.Result != report.ResultOK {
+	if v := Supervise(t.Context(), r.Run); v.Result != report.ResultOK {
 		t.Errorf("verdict %+v", v)
 	}
 }
@@ -213,10 +233,10 @@ func TestSuperviseAliveAfterPanicWords(t *testing.T) {
 // TestSuperviseEventsBeforePanic finds a panic and the events before it at the same time.
 func TestSuperviseEventsBeforePanic(t *testing.T) {
 	r, m, _ := newRun(t)
-	appendTo(t, r.Dir.Events(), `{"seq":1,"kind":"phase","name":"steps"}`+"\n")
-	appendTo(t, r.Dir.ConsoleLog(), "Kernel panic - not syncing: x\n")
+	r.events.write(`{"seq":1,"kind":"phase","name":"steps"}` + "\n")
+	r.console.write("Kernel panic - not syncing: x\n")
 	m.end("exit status 0")
-	if v := Supervise(t.Context(), r); v.Result != report.ResultPanic || v.Phase != "steps" {
+	if v := Supervise(t.Context(), r.Run); v.Result != report.ResultPanic || v.Phase != "steps" {
 		t.Errorf("verdict %+v", v)
 	}
 }
@@ -224,41 +244,41 @@ func TestSuperviseEventsBeforePanic(t *testing.T) {
 func TestSuperviseHostFaults(t *testing.T) {
 	t.Run("no report", func(t *testing.T) {
 		r, m, _ := newRun(t)
-		appendTo(t, r.Dir.Events(), `{"seq":1,"kind":"done","status":"ok"}`)
-		if err := os.Mkdir(r.Dir.Report(), 0o700); err != nil {
+		r.events.write(`{"seq":1,"kind":"done","status":"ok"}`)
+		if err := os.Mkdir(r.Dir.At(rundir.Report), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		m.end("exit status 0")
-		v := Supervise(t.Context(), r)
-		if v.ExitStatus() != 1 || !strings.Contains(v.Line, "its report is missing; write report") {
+		v := Supervise(t.Context(), r.Run)
+		if v.ExitStatus() != 1 || !strings.Contains(v.Line, "its report is missing; run folder ") {
 			t.Errorf("verdict %+v", v)
 		}
 	})
 	t.Run("no folder for logs", func(t *testing.T) {
 		r, m, _ := newRun(t)
-		if err := os.Remove(r.Dir.Steps()); err != nil {
+		if err := os.Remove(r.Dir.At(rundir.Steps)); err != nil {
 			t.Fatal(err)
 		}
-		v := Supervise(t.Context(), r)
+		v := Supervise(t.Context(), r.Run)
 		if v.ExitStatus() != 1 || !strings.HasPrefix(v.Line, "the run cannot be watched: step logs: ") || m.stops != 1 {
 			t.Errorf("verdict %+v, %d stops", v, m.stops)
 		}
-		if doc, err := report.Read(r.Dir.Report()); err != nil || doc.Result != report.ResultInternal {
+		if doc, err := report.Read(r.Dir.At(rundir.Report)); err != nil || doc.Result != report.ResultInternal {
 			t.Errorf("report %v, %v", doc.Result, err)
 		}
 	})
 	t.Run("log not writable, stop fails", func(t *testing.T) {
 		r, m, _ := newRun(t)
-		if err := os.Mkdir(filepath.Join(r.Dir.Steps(), "001-build-a.log"), 0o700); err != nil {
+		if err := os.Mkdir(r.Dir.At("steps/001-build-a.log"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		appendTo(t, r.Dir.Events(), failedRun+"\n")
+		r.events.write(failedRun + "\n")
 		r.Options.PowerOff, m.deaf, m.stopErr = 0, true, errors.New("not permitted")
 		time.AfterFunc(200*time.Millisecond, func() { m.end("signal killed") })
-		if v := Supervise(t.Context(), r); v.ExitStatus() != 10 || v.Log != r.Dir.ConsoleLog() {
+		if v := Supervise(t.Context(), r.Run); v.ExitStatus() != 10 || v.Log != r.Dir.At(rundir.ConsoleLog) {
 			t.Errorf("verdict %+v", v)
 		}
-		doc, err := report.Read(r.Dir.Report())
+		doc, err := report.Read(r.Dir.At(rundir.Report))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +298,7 @@ func TestSuperviseNoRoom(t *testing.T) {
 	r, m, _ := newRun(t)
 	r.Free = func() (uint64, error) { return 0, nil }
 	m.end("exit status 0")
-	if v := Supervise(t.Context(), r); v.Result != report.ResultInternal || !strings.Contains(v.Line, "disk of the run folder is full") {
+	if v := Supervise(t.Context(), r.Run); v.Result != report.ResultInternal || !strings.Contains(v.Line, "disk of the run folder is full") {
 		t.Errorf("%+v", v)
 	}
 	free, err := freeBytes(r.Dir.Path())
@@ -290,19 +310,111 @@ func TestSuperviseNoRoom(t *testing.T) {
 	}
 }
 
-func TestLastLine(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	for text, want := range map[string]string{
-		"": "", "\n\n": "", "one": "one", "one\ntwo\n\n": "two", strings.Repeat("y\n", 9000) + "end\n": "end",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+// A guest that writes without end fills no disk: it is held back, and stopped at the limit.
+func TestSuperviseEndless(t *testing.T) {
+	r, m, _ := newRun(t)
+	r.Options.MaxOutput = 1 << 20
+	go func() {
+		for text := strings.Repeat("x", 1<<16) + "\n"; ; {
+			if _, err := r.console.f.WriteString(text); err != nil {
+				return
+			}
+		}
+	}()
+	v := Supervise(t.Context(), r.Run)
+	if v.Result != report.ResultInternal || m.stops != 1 {
+		t.Errorf("verdict %+v, %d stops", v, m.stops)
+	}
+	if size := r.Dir.Size(rundir.ConsoleLog); size != 1<<20 {
+		t.Errorf("the console log has %d bytes", size)
+	}
+}
+
+// What a machine wrote before it was kept is replayed from the logs, a line that was cut at that moment included.
+func TestSuperviseReplay(t *testing.T) {
+	r, m, sink := newRun(t)
+	r.Replay = true
+	for name, text := range map[string]string{rundir.Events: failedRun[:200], rundir.ConsoleLog: "Linux version 6.1\nhalf"} {
+		if err := r.Dir.Write(name, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		if got := lastLine(path); got != want {
-			t.Errorf("lastLine(%.20q) = %q, want %q", text, got, want)
+	}
+	r.events.write(failedRun[200:])
+	m.end("exit status 0")
+	if v := Supervise(t.Context(), r.Run); v.Result != report.ResultStep || len(sink.events) != 7 {
+		t.Errorf("verdict %+v, %d events", v, len(sink.events))
+	}
+	if data, err := r.Dir.Read(rundir.Events, 1<<20); err != nil || string(data) != failedRun {
+		t.Errorf("%v\n%s", err, data)
+	}
+}
+
+// A guest without an event port gets its final event from what drives it.
+func TestSuperviseFinal(t *testing.T) {
+	r, m, sink := newRun(t)
+	r.Events = nil
+	r.Final = func(said string) event.Event {
+		return event.Event{Seq: 1, Kind: event.KindDone, Status: event.StatusFailed, Reason: event.ReasonStep, Text: said}
+	}
+	r.console.write("one\n\x1b[31mlast words\n\n")
+	m.end("exit status 0")
+	if v := Supervise(t.Context(), r.Run); v.Result != report.ResultStep || !strings.HasSuffix(v.Line, ": last words") || len(sink.events) != 1 {
+		t.Errorf("verdict %+v, %d events", v, len(sink.events))
+	}
+	if data, err := r.Dir.Read(rundir.Events, 1<<20); err != nil || !strings.Contains(string(data), `"done"`) {
+		t.Errorf("%v\n%s", err, data)
+	}
+}
+
+// A success that the guest reports is one only if the audit finds nothing against it; other ends are not audited.
+func TestSuperviseAudit(t *testing.T) {
+	const done = `{"seq":1,"ms":1,"kind":"done","status":"ok"}` + "\n"
+	doubt := Finding{Audit: report.Audit{Steps: report.StepsIncomplete, Owed: 2, Missing: []string{"002-build-b"}},
+		Doubt: "the guest reports success, \x1b[31mbut", Step: "002-build-b"}
+	clean := Finding{Audit: report.Audit{Steps: report.StepsComplete, Owed: 2, Journal: report.JournalChecked}}
+	for _, tt := range []struct {
+		name, events string
+		found        Finding
+		result       report.Result
+		status       int
+		line         string
+		audits       int
+	}{
+		{"complete", done, clean, report.ResultOK, 0, "the run ended successfully", 1},
+		{"a step is missing", done, doubt, report.ResultInconsistent, 16, "the guest reports success, but", 1},
+		{"no final event", "", doubt, report.ResultQEMU, 15, "QEMU ended (exit status 0) without a final event in phase start", 0},
+	} {
+		r, m, _ := newRun(t)
+		r.events.write(tt.events)
+		audits := 0
+		r.Audit = func(context.Context) Finding { audits++; return tt.found }
+		m.end("exit status 0")
+		v := Supervise(t.Context(), r.Run)
+		doc, err := report.Read(r.Dir.At(rundir.Report))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Result != tt.result || v.ExitStatus() != tt.status || v.Line != tt.line || audits != tt.audits {
+			t.Errorf("%s: %s, %d audits", tt.name, v, audits)
+		}
+		if doc.Result != tt.result || doc.ExitStatus != tt.status || (doc.Audit != nil) != (tt.audits > 0) {
+			t.Errorf("%s: report %s, %d, %v", tt.name, doc.Result, doc.ExitStatus, doc.Audit)
+		}
+		if doc.Audit != nil && cmp.Diff(tt.found.Audit, *doc.Audit) != "" {
+			t.Errorf("%s: %s", tt.name, cmp.Diff(tt.found.Audit, *doc.Audit))
 		}
 	}
-	if got := lastLine(path + ".absent"); got != "" {
-		t.Errorf("absent file: %q", got)
+}
+
+// A run that goes on with logs beyond its limit is stopped, with a report.
+func TestSuperviseOverLimit(t *testing.T) {
+	r, m, _ := newRun(t)
+	r.Options.MaxOutput = 10
+	if err := r.Dir.Write(rundir.ConsoleLog, []byte("much more than that\n")); err != nil {
+		t.Fatal(err)
+	}
+	r.console.write("more\n")
+	if v := Supervise(t.Context(), r.Run); v.Result != report.ResultInternal || m.stops != 1 {
+		t.Errorf("verdict %+v, %d stops", v, m.stops)
 	}
 }

@@ -22,7 +22,7 @@ type tailed struct {
 
 func newTailed(t *testing.T, maxLine int) *tailed {
 	path := filepath.Join(t.TempDir(), "log")
-	f := &tailed{t: t, path: path, tail: NewTail(path, maxLine)}
+	f := &tailed{t: t, path: path, tail: NewTail(func() (*os.File, error) { return os.Open(path) }, maxLine)}
 	t.Cleanup(func() {
 		if err := f.tail.Close(); err != nil {
 			t.Error(err)
@@ -93,46 +93,23 @@ func TestTail(t *testing.T) {
 			t.Errorf("after %q (-want +got):\n%s", s.write, diff)
 		}
 	}
-	f.tail.Flush(f.emit)
-	f.tail.Flush(f.emit)
-	if diff := cmp.Diff([]string{"rest"}, f.got); diff != "" {
-		t.Errorf("flush (-want +got):\n%s", diff)
-	}
-}
-
-func TestTailBegunAnew(t *testing.T) {
-	f := newTailed(t, 100)
-	f.write("a long first line\nhalf")
-	f.poll()
-	if err := os.Truncate(f.path, 0); err != nil {
-		t.Fatal(err)
-	}
-	f.write("new\n")
-	if diff := cmp.Diff([]string{"new"}, f.poll2()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-// poll2 polls twice at least: the first finds that the file has shrunk.
-func (f *tailed) poll2() []string {
-	return append(f.poll(), f.poll()...)
 }
 
 func TestTailPieces(t *testing.T) {
 	f := newTailed(t, 50)
-	f.write(strings.Repeat("0123456789\n", 3*tailChunk/11))
+	f.write(strings.Repeat("0123456789\n", 3*chunkSize/11))
 	n, err := f.tail.Poll(f.emit)
-	if err != nil || n != tailChunk {
-		t.Fatalf("Poll = %d, %v; want %d", n, err, tailChunk)
+	if err != nil || n != chunkSize {
+		t.Fatalf("Poll = %d, %v; want %d", n, err, chunkSize)
 	}
 	f.poll()
-	if want := int64(3 * tailChunk / 11 * 11); f.tail.Offset() != want {
-		t.Errorf("offset %d, want %d", f.tail.Offset(), want)
+	if want := int64(3 * chunkSize / 11 * 11); f.tail.offset != want {
+		t.Errorf("offset %d, want %d", f.tail.offset, want)
 	}
 }
 
 func TestTailUnreadable(t *testing.T) {
-	tail := NewTail(t.TempDir(), 10)
+	tail := NewTail(func() (*os.File, error) { return os.Open("/") }, 10)
 	if _, err := tail.Poll(func([]byte, bool) {}); err == nil {
 		t.Error("a folder can be followed")
 	}

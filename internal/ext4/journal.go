@@ -4,6 +4,7 @@
 package ext4
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,17 +32,27 @@ const (
 	tagSameUUID = 2
 	tagLast     = 8
 
-	maxJournal = 1 << 20 // blocks
-	maxRevokes = 1 << 22
+	maxJournal      = 1 << 18 // blocks: what mke2fs creates at most unless it is told otherwise
+	maxJournalBytes = 1 << 30
+	maxRevokes      = 1 << 20 // in all transactions, repeated ones included
+)
+
+// What a replay may read: records and data once, and once more to judge a torn one. Each read counts as at least
+// leastRead bytes, so that the number of reads is bounded as well.
+const (
+	maxReplayRead = 2*maxJournalBytes + 64<<20
+	leastRead     = 1 << 10
 )
 
 // Recovered gives the filesystem as it is once its journal is replayed; nothing is written. A filesystem that needs no
-// recovery is given as it is.
-func (f *FS) Recovered() (*FS, error) {
+// recovery is given as it is. The work is bounded whatever the journal says (ErrTooLarge), and ends with ctx.
+func (f *FS) Recovered(ctx context.Context) (*FS, error) {
 	if !f.NeedsRecovery() {
 		return f, nil
 	}
-	l, err := f.openLog()
+	bounded := *f
+	bounded.r = &boundedReader{ctx: ctx, r: f.r, left: maxReplayRead}
+	l, err := bounded.openLog()
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -49,7 +60,7 @@ func (f *FS) Recovered() (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	now := &overlay{r: f.r, blockSize: f.blockSize, blocks: blocks}
+	now := &overlay{r: f.r, blockSize: f.blockSize, blocks: blocks, log: l}
 	again, err := Open(now)
 	if err != nil {
 		return nil, err
@@ -80,7 +91,7 @@ func (f *FS) WriteBack(w io.WriterAt) error {
 			return err
 		}
 	}
-	if err := f.emptyLog(w); err != nil {
+	if err := o.log.empty(w); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	sb := make([]byte, superSize)
@@ -95,15 +106,8 @@ func (f *FS) WriteBack(w io.WriterAt) error {
 	return err
 }
 
-// emptyLog marks the journal as empty.
-func (f *FS) emptyLog(w io.WriterAt) error {
-	l, err := f.openLog()
-	if err != nil {
-		return err
-	}
-	if _, err := l.replay(); err != nil {
-		return err
-	}
+// empty marks a journal that was replayed as empty.
+func (l *log) empty(w io.WriterAt) error {
 	const sequenceAt, startAt, checksumAt = 0x18, 0x1c, 0xfc
 	sb := l.super[:superSize]
 	binary.BigEndian.PutUint32(sb[sequenceAt:], l.end+1) // old transactions must never look like the next ones
@@ -112,8 +116,26 @@ func (f *FS) emptyLog(w io.WriterAt) error {
 		clear(sb[checksumAt : checksumAt+4])
 		binary.BigEndian.PutUint32(sb[checksumAt:], crc32c(^uint32(0), sb))
 	}
-	_, err = w.WriteAt(sb, int64(l.where[0])*f.blockSize)
+	_, err := w.WriteAt(sb, int64(l.where[0])*l.fs.blockSize)
 	return err
+}
+
+// boundedReader reads until a context ends, and no more than a number of bytes.
+type boundedReader struct {
+	ctx  context.Context //nolint:containedctx // io.ReaderAt has none
+	r    io.ReaderAt
+	left int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (b *boundedReader) ReadAt(p []byte, at int64) (int, error) {
+	if err := context.Cause(b.ctx); err != nil {
+		return 0, err
+	}
+	if b.left -= int64(max(len(p), leastRead)); b.left < 0 {
+		return 0, fmt.Errorf("%w: a replay that reads more than %d MiB", ErrTooLarge, maxReplayRead>>20)
+	}
+	return b.r.ReadAt(p, at)
 }
 
 // overlay reads blocks from where the journal has them.
@@ -121,6 +143,7 @@ type overlay struct {
 	r         io.ReaderAt
 	blockSize int64
 	blocks    map[uint64]logged
+	log       *log // that they are from
 }
 
 // logged is the newest copy of a block in the journal.
@@ -183,8 +206,11 @@ func (f *FS) openLog() (*log, error) {
 	}
 	l := &log{fs: f, super: make([]byte, f.blockSize)}
 	blocks := n.size / f.blockSize
-	if blocks < 2 || blocks > maxJournal {
+	switch {
+	case blocks < 2 || uint64(blocks) > f.blocks:
 		return nil, fmt.Errorf("%w: %d blocks", ErrCorrupt, blocks)
+	case blocks > maxJournal || n.size > maxJournalBytes:
+		return nil, fmt.Errorf("%w: %d blocks, at most %d and %d MiB", ErrTooLarge, blocks, maxJournal, maxJournalBytes>>20)
 	}
 	for b := uint64(0); b < uint64(blocks); {
 		r, err := f.locate(n, b)
@@ -235,6 +261,7 @@ func (l *log) replay() (map[uint64]logged, error) {
 	var bad error           // in the open one: a power cut may leave it so, unless its commit block is there
 	revoked := make(map[uint64]uint32)
 	var revokes []uint64
+	revocations := 0
 	at, sequence := l.start, l.sequence
 	raw := make([]byte, l.fs.blockSize)
 	for range l.where { // once around the ring at most
@@ -256,9 +283,11 @@ func (l *log) replay() (map[uint64]logged, error) {
 				at = l.after(at)
 			}
 		case blockRevoke:
-			if revokes = append(revokes, l.revokes(raw)...); len(revokes)+len(revoked) > maxRevokes {
-				return nil, fmt.Errorf("%w: more than %d revoked blocks", ErrTooLarge, maxRevokes)
+			more := l.revokes(raw)
+			if revocations += len(more); revocations > maxRevokes {
+				return nil, fmt.Errorf("%w: more than %d revocations", ErrTooLarge, maxRevokes)
 			}
+			revokes = append(revokes, more...)
 		case blockCommit:
 			if bad != nil {
 				return nil, bad

@@ -5,6 +5,7 @@ package ext4
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func recovered(t testing.TB, data []byte) *FS {
 	if !fsys.NeedsRecovery() {
 		t.Fatal("the journal is empty")
 	}
-	again, err := fsys.Recovered()
+	again, err := fsys.Recovered(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,24 +139,37 @@ func TestWriteBackInBounds(t *testing.T) {
 	}
 }
 
-// A ring of blocks can say that it holds more blocks than there are: each descriptor's data being other descriptors.
-func TestJournalLies(t *testing.T) {
-	const ring, tags, transactions = 1024, 98, 130
-	data := make([]byte, ring*1024)
-	l := &log{fs: &FS{r: bytes.NewReader(data), blockSize: 1024, blocks: ring}, first: 1, start: 1, sequence: 7}
-	for i := range uint64(ring) {
+// ring is a journal of blocks of 1 KiB in memory.
+type ring struct {
+	*log
+	data []byte
+}
+
+func newRing(blocks uint64) ring {
+	data := make([]byte, blocks*1024)
+	l := &log{fs: &FS{r: bytes.NewReader(data), blockSize: 1024, blocks: blocks}, first: 1, start: 1, sequence: 7}
+	for i := range blocks {
 		l.where = append(l.where, i)
 	}
-	record := func(at uint32, kind, sequence uint32) []byte {
-		b := data[at*1024:]
-		for i, v := range []uint32{journalMagic, kind, sequence} {
-			binary.BigEndian.PutUint32(b[4*i:], v)
-		}
-		return b[12:]
+	return ring{l, data}
+}
+
+// record writes the head of a record and gives the rest of its block.
+func (r ring) record(at, kind, sequence uint32) []byte {
+	b := r.data[at*1024 : (at+1)*1024]
+	for i, v := range []uint32{journalMagic, kind, sequence} {
+		binary.BigEndian.PutUint32(b[4*i:], v)
 	}
+	return b[12:]
+}
+
+// A ring of blocks can claim that it holds more blocks than there are: each descriptor's data being other descriptors.
+func TestJournalLies(t *testing.T) {
+	const tags, transactions = 98, 130
+	l := newRing(1024)
 	at := l.start
 	for n := range uint32(transactions) {
-		b := record(at, blockDescriptor, l.sequence+n)
+		b := l.record(at, blockDescriptor, l.sequence+n)
 		for i := range tags {
 			binary.BigEndian.PutUint16(b[8*i+6:], tagSameUUID)
 		}
@@ -163,13 +177,120 @@ func TestJournalLies(t *testing.T) {
 		for range tags + 1 {
 			at = l.after(at)
 		}
-		record(at, blockCommit, l.sequence+n)
+		l.record(at, blockCommit, l.sequence+n)
 		at = l.after(at)
 	}
 	if blocks, err := l.replay(); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("%d blocks, %v", len(blocks), err)
 	}
 }
+
+// A journal full of the same revocations costs no more than a number of them: repeated ones count.
+func TestJournalRevocations(t *testing.T) {
+	const full = (1024 - 16) / 4
+	l := newRing(4 * maxRevokes / full)
+	for n, at := uint32(0), l.start; at+1 < uint32(len(l.where)); n, at = n+1, at+2 {
+		binary.BigEndian.PutUint32(l.record(at, blockRevoke, l.sequence+n), 1024)
+		l.record(at+1, blockCommit, l.sequence+n)
+	}
+	count := &boundedReader{ctx: t.Context(), r: l.fs.r, left: maxReplayRead}
+	l.fs.r = count
+	if _, err := l.replay(); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if read := (maxReplayRead - count.left) / 1024; read > 2*maxRevokes/full+2 {
+		t.Errorf("%d blocks were read before it was refused", read)
+	}
+}
+
+// A journal of a size that mke2fs does not create is refused before anything of it is read, and so is one that is larger
+// than its filesystem.
+func TestJournalSize(t *testing.T) {
+	whole := unclean(t, "jo", "-O", "^metadata_csum,^64bit,^extents")
+	fsys, err := Open(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := make([]byte, 32)
+	if err := fsys.read(table, 2, 0); err != nil {
+		t.Fatal(err)
+	}
+	const journalInode, sizeAt, blocksAt = 8, 4, superOffset + 4
+	inode := int64(le32(table, 8))*1024 + (journalInode-1)*fsys.inodeSize
+	for _, tt := range []struct {
+		size, blocks uint32
+		want         error
+	}{
+		{(maxJournal + 1) << 10, maxJournal * 2, ErrTooLarge}, {8 << 20, 4096, ErrCorrupt}, {1 << 10, 4096, ErrCorrupt},
+	} {
+		data := bytes.Clone(whole)
+		binary.LittleEndian.PutUint32(data[inode+sizeAt:], tt.size)
+		binary.LittleEndian.PutUint32(data[blocksAt:], tt.blocks)
+		fsys, err := Open(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fsys.Recovered(t.Context()); !errors.Is(err, tt.want) {
+			t.Errorf("a journal of %d bytes in %d blocks: %v, want %v", tt.size, tt.blocks, err, tt.want)
+		}
+	}
+}
+
+// cancelling ends a context at its n-th read.
+type cancelling struct {
+	r      io.ReaderAt
+	reads  int
+	n      int
+	cancel context.CancelFunc
+}
+
+func (c *cancelling) ReadAt(b []byte, at int64) (int, error) {
+	if c.reads++; c.reads == c.n {
+		c.cancel()
+	}
+	return c.r.ReadAt(b, at)
+}
+
+// A context that ends during a replay ends it: nothing more is read.
+func TestRecoveredCancelled(t *testing.T) {
+	data := bytes.NewReader(unclean(t, "jo -c", "-O", "metadata_csum"))
+	for n := 2; ; n++ { // the first read is that of Open
+		ctx, cancel := context.WithCancel(t.Context())
+		in := &cancelling{r: data, n: n, cancel: cancel}
+		fsys, err := Open(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fsys.Recovered(ctx)
+		cancel()
+		if err == nil { // it was the last one of the replay, or a later one
+			if n < 15 {
+				t.Errorf("only %d reads can be cancelled", n-2)
+			}
+			return
+		}
+		if !errors.Is(err, context.Canceled) || in.reads != n {
+			t.Fatalf("cancelled at read %d: %v after %d reads", n, err, in.reads)
+		}
+	}
+}
+
+// patched is an image of which some bytes are others. Nothing is written to it.
+type patched struct {
+	*bytes.Reader
+	at    int64
+	patch []byte
+}
+
+func (p patched) ReadAt(b []byte, at int64) (int, error) {
+	n, err := p.Reader.ReadAt(b, at)
+	if from := max(at, p.at); from < min(at+int64(n), p.at+int64(len(p.patch))) {
+		copy(b[from-at:n], p.patch[from-p.at:])
+	}
+	return n, err
+}
+
+func (p patched) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
 // Whatever a journal says, reading it ends, without a panic and in bounds.
 func FuzzJournal(f *testing.F) {
@@ -191,14 +312,13 @@ func FuzzJournal(f *testing.F) {
 	_, last := layout(f, data)
 	f.Add(uint32(last.commit+600), []byte{7})
 	f.Add(uint32(last.descriptor+600), []byte{7})
-	f.Fuzz(func(_ *testing.T, at uint32, patch []byte) {
-		data := bytes.Clone(data)
-		copy(data[int(at)%len(data):], patch)
-		fsys, err := Open(bytes.NewReader(data))
+	f.Fuzz(func(t *testing.T, at uint32, patch []byte) {
+		image := patched{bytes.NewReader(data), int64(at) % int64(len(data)), patch}
+		fsys, err := Open(image)
 		if err != nil {
 			return
 		}
-		fsys, err = fsys.Recovered()
+		fsys, err = fsys.Recovered(t.Context())
 		if err != nil {
 			return
 		}
@@ -206,7 +326,7 @@ func FuzzJournal(f *testing.F) {
 			_, _ = io.Copy(io.Discard, io.LimitReader(in, 1<<16))
 		}
 		_, _ = fs.ReadDir(fsys, ".")
-		_ = fsys.Mend(memory(data))
-		_ = fsys.WriteBack(memory(data))
+		_ = fsys.Mend(image)
+		_ = fsys.WriteBack(image)
 	})
 }

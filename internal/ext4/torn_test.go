@@ -174,7 +174,7 @@ func TestMend(t *testing.T) {
 			before := bytes.Clone(data)
 			fsys, err := Open(bytes.NewReader(data))
 			if err == nil {
-				fsys, err = fsys.Recovered()
+				fsys, err = fsys.Recovered(t.Context())
 			}
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("got %v, want %v", err, tt.err)

@@ -9,6 +9,7 @@ package history
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -57,9 +58,36 @@ type Run struct {
 	Bad    int    // lines that could not be read
 }
 
-// Read reads a journal. A line that cannot be read, or is cut, is left out.
-func Read(r io.Reader) (Run, error) {
+// MaxJournal is the longest journal that Read takes, in bytes; one of a few hundred steps has some ten thousand.
+const MaxJournal = 256 << 20
+
+// ErrTooLong is a journal without an end.
+var ErrTooLong = errors.New("journal is too long")
+
+// reader ends with a context, and with MaxJournal.
+type reader struct {
+	ctx  context.Context //nolint:containedctx // io.Reader has none
+	in   io.Reader
+	left int64
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.left <= 0 {
+		return 0, ErrTooLong
+	}
+	n, err := r.in.Read(b[:min(int64(len(b)), r.left)])
+	r.left -= int64(n)
+	return n, err
+}
+
+// Read reads a journal, until ctx ends. A line that cannot be read, or is cut, is left out.
+func Read(ctx context.Context, journal io.Reader) (Run, error) {
 	run := Run{}
+	r := &reader{ctx, journal, MaxJournal}
 	boots := make(map[string]int)
 	in := bufio.NewReaderSize(r, event.MaxLine+2)
 	long := false

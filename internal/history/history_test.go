@@ -5,6 +5,7 @@ package history
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -47,7 +48,7 @@ func journal(t testing.TB) []byte {
 }
 
 func TestRead(t *testing.T) {
-	run, err := Read(bytes.NewReader(append(journal(t), "no event\n{\"seq\":1"...)))
+	run, err := Read(context.Background(), bytes.NewReader(append(journal(t), "no event\n{\"seq\":1"...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestSkipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := Read(bytes.NewReader(append(journal(t), skipped...)))
+	run, err := Read(context.Background(), bytes.NewReader(append(journal(t), skipped...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func TestSkipped(t *testing.T) {
 func TestReadCut(t *testing.T) {
 	whole := journal(t)
 	for n := range whole {
-		run, err := Read(bytes.NewReader(whole[:n]))
+		run, err := Read(context.Background(), bytes.NewReader(whole[:n]))
 		if err != nil || run.Bad > 0 {
 			t.Fatalf("cut to %d bytes: %+v, %v", n, run, err)
 		}
@@ -117,7 +118,7 @@ func TestReadCut(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	run, err := Read(bytes.NewReader(journal(t)))
+	run, err := Read(context.Background(), bytes.NewReader(journal(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,12 +151,12 @@ func TestCopyText(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	seed := journal(f)
-	if run, err := Read(bytes.NewReader(seed)); err != nil || run.Bad > 0 || len(run.Steps) != 3 {
+	if run, err := Read(context.Background(), bytes.NewReader(seed)); err != nil || run.Bad > 0 || len(run.Steps) != 3 {
 		f.Fatalf("the seed does not parse: %+v, %v", run, err)
 	}
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		run, err := Read(bytes.NewReader(data))
+		run, err := Read(context.Background(), bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,3 +166,19 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A journal without an end costs a bounded time, and the first signal ends it.
+func TestEndless(t *testing.T) {
+	if _, err := Read(t.Context(), zeros{}); !errors.Is(err, ErrTooLong) {
+		t.Errorf("zeros: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Read(ctx, zeros{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }

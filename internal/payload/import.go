@@ -5,7 +5,6 @@ package payload
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -332,20 +331,4 @@ func makeDir(path string) error {
 		}
 	}
 	return os.Mkdir(path, 0o755)
-}
-
-// SumFile returns the size and sha256 of the file at path, as an entry of that name which opens it again.
-func SumFile(ctx context.Context, name, path string) (Entry, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Entry{}, fmt.Errorf("payload: %s: %w", printable(name), err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	size, err := io.CopyBuffer(h, contextReader{ctx, f}, make([]byte, BufferSize))
-	if err != nil {
-		return Entry{}, fmt.Errorf("payload: %s: %w", printable(name), err)
-	}
-	open := func() (io.ReadCloser, error) { return os.Open(path) }
-	return Entry{Name: name, Size: size, SHA256: hex.EncodeToString(h.Sum(nil)), Open: open}, nil
 }

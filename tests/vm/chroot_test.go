@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +24,7 @@ import (
 // do from the tree's manifest, which such a program does as well in its way.
 const seed = `package main
 
-import ("fmt"; "os"; "os/exec"; "strings"; "time")
+import ("fmt"; "net"; "os"; "os/exec"; "strings"; "time")
 
 func main() {
 	manifest, err := os.ReadFile("/steps/manifest")
@@ -30,6 +32,10 @@ func main() {
 	_, what, _ := strings.Cut(string(manifest), "# do: ")
 	what, _, _ = strings.Cut(what, "\n")
 	fmt.Println("the seed runs:", what)
+	if host, found := strings.CutPrefix(what, "break out to "); found {
+		breakOut(strings.Fields(host))
+		what = "finish"
+	}
 	switch what {
 	case "finish":
 		if err := os.MkdirAll("/kindling", 0o755); err != nil { panic(err) }
@@ -43,6 +49,31 @@ func main() {
 	case "wait":
 		time.Sleep(time.Hour)
 	}
+}
+
+func breakOut(host []string) {
+	failed := false
+	reached := func(what string, err error) {
+		if err == nil { fmt.Println("reached:", what); failed = true }
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil { panic(err) }
+	if !strings.Contains(string(status), "CapEff:\t0000000000000000") { reached("capabilities", nil) }
+	for _, name := range []string{"/proc/sys/kernel/core_pattern", "/sys/module/printk/parameters/time", "/proc/sysrq-trigger", "/dev/tty"} {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		reached(name, err)
+		if err == nil { f.Close() }
+	}
+	_, err = net.DialTimeout("unix", "@" + host[0], time.Second)
+	reached("an abstract socket", err)
+	_, err = net.DialTimeout("tcp", host[1], time.Second)
+	reached("the host's loopback", err)
+	entries, err := os.ReadDir("/proc")
+	if err != nil { panic(err) }
+	for _, e := range entries {
+		if line, err := os.ReadFile("/proc/" + e.Name() + "/cmdline"); err == nil && strings.Contains(string(line), "vm.test") { reached("processes of the host", nil) }
+	}
+	if failed { os.Exit(4) }
 }
 `
 
@@ -86,6 +117,16 @@ func TestChroot(t *testing.T) {
 	}
 	needs(t, "bwrap")
 	t.Parallel()
+	abstract, err := net.Listen("unix", fmt.Sprintf("@kindling-test-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loopback, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { abstract.Close(); loopback.Close() })
+	escape := fmt.Sprintf("break out to kindling-test-%d %s", os.Getpid(), loopback.Addr())
 	for _, tt := range []struct {
 		mode   string
 		do     string
@@ -98,6 +139,7 @@ func TestChroot(t *testing.T) {
 		{"--chroot", "wait", 130, "interrupted"},
 		{"--bwrap", "finish", 0, ""},
 		{"--bwrap", "fail", 10, "exit status 3"},
+		{"--bwrap", escape, 0, ""},
 	} {
 		t.Run(tt.mode+" "+tt.do, func(t *testing.T) {
 			t.Parallel()

@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"kindling/host/qmp"
 )
@@ -72,11 +74,19 @@ type keys struct {
 
 func newKeys(ctx context.Context, t *testing.T, socket string) *keys {
 	t.Helper()
-	vm, err := qmp.Dial(ctx, socket)
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	for err != nil && ctx.Err() == nil { // QEMU has not made it yet
+		time.Sleep(50 * time.Millisecond)
+		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { vm.Close() })
+	t.Cleanup(func() { conn.Close() })
+	vm, err := qmp.New(ctx, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &keys{t, ctx, vm}
 }
 
@@ -134,7 +144,7 @@ func TestConsoles(t *testing.T) {
 	}
 	socket := filepath.Join(t.TempDir(), "k")
 	const early, full = `'Ctrl-D runs what was typed'`, `'/steps #'`
-	cmd, dir := command(ctx, t, "--interactive", "--qemu-cmd", twist{
+	screened := twist{
 		before: fmt.Sprintf("args+=(-vga std -chardev socket,id=keys,path=%s,server=on,wait=off -mon chardev=keys,mode=control)", socket),
 		files: map[string]string{
 			"steps/manifest":                  consolesManifest,
@@ -146,7 +156,8 @@ func TestConsoles(t *testing.T) {
 			"steps/after/50-sign.sh":          ":\n",
 			"steps/after/51-upload.sh":        ":\n",
 		},
-	}.qemu(t))
+	}.qemu(t)
+	cmd, dir := command(ctx, t, "--interactive", "--qemu-cmd", screened)
 	p, left := sit(ctx, t, cmd)
 	k := newKeys(ctx, t, socket)
 	at := func(screen, command string) {
@@ -171,7 +182,7 @@ func TestConsoles(t *testing.T) {
 	}
 	left()
 	gone(t, dir)
-	p, left = sit(ctx, t, exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "run", "--accel", "tcg", "--interactive", "--resume", dir))
+	p, left = sit(ctx, t, exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "run", "--accel", "tcg", "--interactive", "--qemu-cmd", screened, "--resume", dir))
 	p.expect("console on /dev/tty2 (process ")
 	p.expect("console on /dev/tty3 (process ")
 	k = newKeys(ctx, t, socket)

@@ -141,7 +141,11 @@ func laterRoot(t *testing.T, image string) {
 	if dataDigest(t, image) != before || dataDigest(t, over) != half {
 		t.Error("an image that was given has changed")
 	}
-	exported, err := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "export", "--run", f.dir, "--json").CombinedOutput()
+	refused, err := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "export", "--run", f.dir).CombinedOutput()
+	if err == nil || !strings.Contains(string(refused), "add --allow "+over) {
+		t.Errorf("an image outside the run folder, unasked: %v\n%s", err, refused)
+	}
+	exported, err := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), "export", "--run", f.dir, "--allow", over, "--json").CombinedOutput()
 	if err != nil || !strings.Contains(string(exported), `"root": "steps-later"`) {
 		t.Errorf("export: %v\n%s", err, exported)
 	}

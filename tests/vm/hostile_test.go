@@ -4,6 +4,7 @@
 package vm
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,6 +36,7 @@ func (w twist) qemu(t *testing.T) string {
 		files = append(files, initramfs.Regular(name, 0o755, []byte(data)))
 	}
 	files = append(files, w.moduleFiles(t)...)
+	manifest := w.manifest(t, dir)
 	extra := filepath.Join(dir, "extra.cpio")
 	if _, err := initramfs.Create(t.Context(), extra, initramfs.Files(files...)); err != nil {
 		t.Fatal(err)
@@ -50,15 +52,33 @@ while [ $# -gt 0 ]; do
 	esac
 done
 if [ -n "${disks}" ]; then
+	[ ! -e %[4]q ] || sed -i -e '0,/^      "manifest": /{/^      "manifest": /{r '%[4]q -e 'd}}' "${disks}/../plan.json"
 	%[3]s
 	:
 fi
 exec qemu-system-x86_64 "${args[@]}"
-`, extra, w.args, w.before)
+`, extra, w.args, w.before, manifest)
 	path := filepath.Join(dir, "qemu-system-twisted")
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return path
+}
+
+// manifest is the line of plan.json that kindling would have written if it knew of the manifest that is laid over the tree's
+// own: the run is audited by that one. It gives the path, where there is no file unless there is such a manifest.
+func (w twist) manifest(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "manifest")
+	text, found := w.files["steps/manifest"]
+	if !found {
+		return path
+	}
+	line, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, `      "manifest": `+string(line)+"\n")
 	return path
 }
 
@@ -129,6 +149,29 @@ func step(script string) map[string]string {
 	return map[string]string{"steps/improve/setup_repo.sh": script}
 }
 
+// A step that sends the final event itself, and then ends the machine, does not make the run a success. It cannot do that by
+// accident: it has no descriptor of the event port, and no name for it.
+func TestForgedSuccess(t *testing.T) {
+	t.Parallel()
+	f := boot(t, "--qemu-cmd", twist{files: step(`set -e
+test ! -e /dev/ttyS1
+ls -l /proc/$$/fd
+test -z "$(ls -l /proc/$$/fd | grep ttyS)"
+mknod /dev/ttyS1 c "$(sed s/:.*// /sys/class/tty/ttyS1/dev)" "$(sed s/.*:// /sys/class/tty/ttyS1/dev)"
+printf '\n{"seq":0,"ms":0,"kind":"done","status":"ok"}\n' > /dev/ttyS1
+echo o > /proc/sysrq-trigger
+sleep 300
+`)}.qemu(t))
+	const line = "the guest reports success, but step 10 of 16 (improve: setup_repo) has not ended; 7 of the 13 steps that it owes have no good end"
+	if f.status != 16 || f.report.Result != report.ResultInconsistent || f.report.Line != line {
+		t.Errorf("status %d: %s\n%s", f.status, f.report.Line, tail(f.file("console.log"), 40))
+	}
+	if a := f.report.Audit; a == nil || a.Steps != report.StepsIncomplete || a.Config != "guest" || a.Journal != report.JournalDiffers || len(a.Missing) != 7 {
+		t.Errorf("audit: %+v", a)
+	}
+	f.file("disks/target.img")
+}
+
 // A signal to PID 1 is no way to lose the kernel its init: the run ends, in order, and says why.
 func TestStopSignal(t *testing.T) {
 	t.Parallel()
@@ -176,16 +219,84 @@ func TestForeignDisk(t *testing.T) {
 	}
 }
 
+// userlandScript does, in small, what a run does with the userland; any failing command ends it.
+const userlandScript = `set -e
+for f in /usr/bin/* /usr/sbin/*; do
+	case $(head -c 4 "$f" | od -An -c) in *E*L*F*) ;; *) continue ;; esac
+	if LD_TRACE_LOADED_OBJECTS=1 /lib/ld-linux.so.2 "$f" | grep 'not found'; then echo "$f lacks a library"; exit 1; fi
+done
+cd /tmp
+cat > h.c <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <dirent.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <netinet/in.h>
+#include <linux/fs.h>
+int main(int argc, char **argv)
+{
+	unsigned long long n = strtoull(argv[1], NULL, 10);
+
+	printf("%llu %.3f %lu\n", n / 7, sqrt(argc), (unsigned long)BLKGETSIZE);
+	return 0;
+}
+END
+tcc -o h h.c -lm
+./h 12345678901234
+truncate -s 16M img
+mkfs.ext4 -q img
+fsck.ext4 -fn img | tail -n 1 | cut -d: -f1
+printf abc | sha256sum
+mkdir d
+echo one > d/f
+tar cjf d.tar.bz2 d
+tar czf d.tar.gz d
+rm -r d
+tar xjf d.tar.bz2
+tar xzf d.tar.gz
+cp d/f d/g
+echo two >> d/g
+diff -u d/f d/g > p || test $? = 1
+patch -s d/f p
+cmp d/f d/g
+printf 'all:\n\t@echo made\n' > Makefile
+make
+find d -type f | sort | xargs sed -n '$p' | awk '{ print "awk " $1 }'
+sh -c 'echo x | grep -P "^x$"'
+`
+
+const userlandOutput = `1763668414462 1.414 4704
+img
+ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  -
+made
+awk two
+x
+`
+
 // A step's background process outlives the step, as it would without the agent, and its terminal's end does not end it.
+// The userland of the embedded default can do what runs do with it.
 func TestBackgroundProcess(t *testing.T) {
 	t.Parallel()
 	f := boot(t, "--qemu-cmd", twist{files: map[string]string{
 		"steps/improve/setup_repo.sh":   "mkdir -p /external/repo\n(while sleep 0.2; do date +%s%N > /alive; done) > /dev/null 2>&1 &\n",
+		"steps/after/53-userland.sh":    "cd /tmp\n" + userlandScript,
 		"steps/after/52-still-alive.sh": "set -e\nfirst=$(cat /alive)\nsleep 1\n[ \"$(cat /alive)\" != \"${first}\" ]\n",
 	}}.qemu(t))
 	if f.status != 0 {
 		t.Errorf("status %d: %s", f.status, f.report.Line)
 	}
+	f.contains("the userland", f.file("steps/016-improve-after.log"), strings.Split(strings.TrimSpace(userlandOutput), "\n")...)
 }
 
 // The payload is found on the disks that Fiwix cannot see: AHCI (what q35 has), and USB, which shows up late.

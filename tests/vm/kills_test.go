@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/resume"
 	"kindling/internal/event"
 	"kindling/internal/ext4"
@@ -162,7 +163,7 @@ func (k *killing) life() (int, string) {
 	defer cancel()
 	args := []string{"run", "--accel", "tcg", "--keep", "--run", k.folder, "--qemu-cmd", k.script}
 	if _, err := os.Stat(k.folder); err == nil {
-		args = []string{"run", "--accel", "tcg", "--keep", "--resume", k.folder}
+		args = []string{"run", "--accel", "tcg", "--keep", "--qemu-cmd", k.script, "--resume", k.folder}
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kindling"), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
@@ -226,7 +227,7 @@ func (k *killing) image() string { return filepath.Join(k.folder, "disks/target.
 // the logs and what else is about this boot and no other are left out, and so is which name the disk had.
 func snapshot(t *testing.T, path string) map[string]string {
 	t.Helper()
-	image, err := diskimage.Open(t.Context(), path, diskimage.Options{})
+	image, err := diskimage.Open(t.Context(), imagefile.Chain{{Path: path, Format: imagefile.Raw}}, diskimage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +365,7 @@ func (k *killing) run(random *rand.Rand, want int, perStep int64) {
 // openRun reads a run's journal off its disk.
 func openRun(t *testing.T, path string) *resume.Disk {
 	t.Helper()
-	d, err := resume.Open(t.Context(), path, diskimage.Options{})
+	d, err := resume.Open(t.Context(), imagefile.Chain{{Path: path, Format: imagefile.Raw}}, diskimage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"kindling/host/diskimage"
+	"kindling/host/imagefile"
 	"kindling/host/initramfs"
 	"kindling/steps/overlay"
 )
@@ -286,7 +287,10 @@ func shellHandoff(t *testing.T, f *finished, files map[string]overlay.File) {
 	if again.status != 0 {
 		t.Fatalf("the next boot: status %d: %s\n%s", again.status, again.report.Line, tail(again.file("console.log"), 60))
 	}
-	disk, err := diskimage.Open(t.Context(), filepath.Join(again.dir, "disks", "stage0.qcow2"), diskimage.Options{Backing: true})
+	disk, err := diskimage.Open(t.Context(), imagefile.Chain{
+		{Path: filepath.Join(again.dir, "disks", "stage0.qcow2"), Format: imagefile.QCOW2},
+		{Path: filepath.Join(first.dir, "disks", "stage0.img"), Format: imagefile.Raw},
+	}, diskimage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +306,7 @@ func shellHandoff(t *testing.T, f *finished, files map[string]overlay.File) {
 // withoutAgent takes the agent and its journal off a disk: the /init is the tree's.
 func withoutAgent(t *testing.T, image string, files map[string]overlay.File) {
 	t.Helper()
-	disk, err := diskimage.Open(t.Context(), image, diskimage.Options{Write: true})
+	disk, err := diskimage.Open(t.Context(), imagefile.Chain{{Path: image, Format: imagefile.Raw}}, diskimage.Options{Write: true})
 	if err != nil {
 		t.Fatal(err)
 	}

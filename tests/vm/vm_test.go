@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kindling/host/debian"
 	"kindling/host/report"
 )
@@ -161,6 +163,9 @@ func (f *finished) sound() {
 	if !slices.Equal(names, want) {
 		f.t.Errorf("steps: %q, want %q", names, want)
 	}
+	if d := cmp.Diff(&report.Audit{Steps: "complete", Owed: len(want), Config: "guest", Journal: "checked"}, f.report.Audit); d != "" {
+		f.t.Errorf("audit (-want +got)\n%s", d)
+	}
 	for _, p := range []string{"linux-initramfs", "linux-disk", "shutdown"} {
 		if !slices.ContainsFunc(f.report.Phases, func(r report.Phase) bool { return r.Name == p }) {
 			f.t.Errorf("phase %s is not in the report", p)
@@ -169,6 +174,7 @@ func (f *finished) sound() {
 	if e := f.report.Events; e.Malformed != 0 || e.Missing != 0 || e.Duplicate != 0 || e.BadStepIDs != 0 {
 		f.t.Errorf("events: %+v", e)
 	}
+	f.private()
 	if n := strings.Count(f.file("events.jsonl"), `"kind":"plan"`); n != 2 {
 		f.t.Errorf("%d lives of the agent, want one in memory and one on the disk", n)
 	}
@@ -181,6 +187,26 @@ func (f *finished) sound() {
 	f.contains("shutdown", console, "sysrq: Emergency Remount R/O", "sysrq: Power Off", "reboot: Power down")
 	if strings.Contains(console, "Attempted to kill init") || strings.Contains(console, "Kernel panic") {
 		f.t.Error("the kernel lost its init")
+	}
+}
+
+// private checks that what the run has left is its owner's alone; what serves other programs, such as a mirror, lies below.
+func (f *finished) private() {
+	f.t.Helper()
+	for _, dir := range []string{".", "steps", "disks"} {
+		entries, err := os.ReadDir(filepath.Join(f.dir, dir))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			f.t.Error(err)
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil || info.Mode().IsRegular() && info.Mode().Perm() != 0o600 || dir == "." && info.Mode().Perm()&0o077 != 0 {
+				f.t.Errorf("%s/%s: %v, %v", dir, e.Name(), info.Mode(), err)
+			}
+		}
+	}
+	if info, err := os.Stat(f.dir); err != nil || info.Mode().Perm() != 0o700 {
+		f.t.Errorf("the run folder: %v, %v", info.Mode(), err)
 	}
 }
 
