@@ -194,7 +194,7 @@ func (c *runCmd) Run(ctx context.Context, s streams) error {
 func (r *run) show(g guest) error {
 	_, err := fmt.Fprintln(r.streams.text(), shell.Line(g.argv))
 	if g.machine != nil {
-		r.say("descriptors from 3 on are Kindling's ends of serial ports, network and control")
+		r.say("descriptors from 3 on are Kindling's ends of network and control; serial ports are named pipes of the run folder")
 	}
 	if !r.cmd.Keep && r.cmd.Folder == "" {
 		r.say("nothing is left of this; --keep leaves the media")
@@ -530,7 +530,7 @@ func (r *run) startNetwork(ctx context.Context, cable net.Conn) (done <-chan str
 	return ended, network.Refused, nil
 }
 
-// refusal keeps what the guest's network has refused with QEMU's own words: there is no better place for it.
+// refusal keeps what the guest's network has refused in QEMU's log.
 func (r *run) refusal(line string) {
 	f, err := r.dir.Append(rundir.QEMULog)
 	if err != nil {

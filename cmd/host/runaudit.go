@@ -104,7 +104,7 @@ func (r *run) auditRun(ctx context.Context) (watch.Finding, error) {
 	return watch.Finding(audit.Check(evidence)), nil
 }
 
-// readDisk reads what the audit needs of the run's disk. What cannot be read is no failure of the run.
+// readDisk reads what the audit needs of the run's disk. What cannot be read does not fail the run.
 func (r *run) readDisk(ctx context.Context, e *audit.Evidence) {
 	// The record names the disks that the machine had at last, and this process has written it.
 	data, err := r.dir.Read(rundir.Machine, machine.MaxSize)

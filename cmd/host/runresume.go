@@ -133,7 +133,7 @@ func (r *run) repairTorn(ctx context.Context, disk *resume.Disk) error {
 func (r *run) remember(m machine.Machine) error {
 	data, err := m.Encode()
 	if err == nil {
-		err = m.Check() // what cannot be read again is no use
+		err = m.Check() // a record that cannot be read again is useless
 	}
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (r *run) serveRecorded(ctx context.Context, was machine.Machine) error {
 	given := r.cmd.given()
 	for _, m := range was.Mirrors {
 		path := m
-		if m = machine.Below(r.recorded().Path(), m); !filepath.IsAbs(m) {
+		if m = machine.Recorded(r.recorded().Path(), m); !filepath.IsAbs(m) {
 			path = r.recorded().At(m)
 			if err := r.recorded().Check(m, fs.ModeDir); err != nil {
 				return usageError("mirror: %s", err)
@@ -336,7 +336,7 @@ func (k kitMaker) make(ctx context.Context, disk *resume.Disk) (kit, error) {
 	return out, err
 }
 
-// write writes a file in the place of whatever has its name: a link is replaced, not followed.
+// write replaces whatever has the name: a link is not followed.
 func (k kitMaker) write(path string, data []byte) error {
 	if k.dry {
 		return nil

@@ -48,7 +48,7 @@ func (t *textWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// jsonWriter writes JSON to a terminal or a pipe. What an encoder leaves as it is and a terminal obeys, controls behind
+// jsonWriter writes JSON to a terminal or a pipe. What an encoder leaves as it is and a terminal obeys, controls beyond
 // ASCII and bidirectional overrides, is escaped: the values stay the same.
 type jsonWriter struct{ file io.Writer }
 

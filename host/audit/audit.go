@@ -175,7 +175,7 @@ func endText(s event.Status) string {
 	case event.StatusOK:
 		return "ended well"
 	case event.StatusSkipped:
-		return "was skipped, though nobody was at its console"
+		return "was skipped, but its console was not attended"
 	case event.StatusFailed:
 		return "failed"
 	case statusNone:

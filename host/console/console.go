@@ -168,7 +168,7 @@ func (c *Console) obey(k *keys, typed []byte) {
 	}
 }
 
-// send writes what was typed to the guest. A port that nobody reads blocks it, and nothing else.
+// send writes what was typed to the guest. A port without a reader blocks it, and nothing else.
 func (c *Console) send(port io.Writer) {
 	for {
 		data, _, more := c.typed.take()

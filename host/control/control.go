@@ -58,7 +58,7 @@ type Server struct {
 	name     string
 }
 
-// Listen makes the socket name in the folder. One that a run has left behind is replaced: the caller holds the folder's
+// Listen makes the socket name in the folder. A socket left by a dead run is replaced: the caller holds the folder's
 // lock.
 func Listen(dir, name string, h Handler) (*Server, error) {
 	folder, err := os.Open(dir)
@@ -196,7 +196,7 @@ func samePeer(uid uint32, euid int) error {
 	return nil
 }
 
-// dial connects to the run of a folder. ErrNoRun: nobody listens there.
+// dial connects to the run of a folder. ErrNoRun: no process listens there.
 func dial(dir, name, request string) (*net.UnixConn, error) {
 	folder, err := os.Open(dir)
 	if err != nil {
@@ -241,7 +241,7 @@ func Stop(ctx context.Context, dir, name string) error {
 	return nil
 }
 
-// Attach gives every document about the run of a folder to each, until the run is over or ctx ends, which is no error.
+// Attach gives every document about the run of a folder to each, until the run is over or ctx ends, which is not an error.
 func Attach(ctx context.Context, dir, name string, each func(line []byte) error) error {
 	conn, err := dial(dir, name, "attach")
 	if err != nil {

@@ -56,7 +56,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// One that has been left behind by a run that was killed is replaced, and its client hears that nobody listens.
+// A socket that a killed run has left is replaced; a client gets ErrNoRun.
 func TestLeftBehind(t *testing.T) {
 	dir := t.TempDir()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
@@ -114,14 +114,14 @@ func TestAttach(t *testing.T) {
 	}
 	time.AfterFunc(50*time.Millisecond, cancel)
 	if err := Attach(ctx, dir, name, func([]byte) error { return nil }); err != nil {
-		t.Errorf("the end of the watching is no error: %v", err)
+		t.Errorf("the end of the watching is an error: %v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Clients that say nothing, or nonsense, or do not read hold up nobody.
+// Clients that say nothing, or nonsense, or do not read delay no other client.
 func TestBadClients(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Listen(dir, name, Handler{

@@ -75,7 +75,7 @@ const SeedPath = "kindling/seed"
 // seedSize is how many random bytes a seed has.
 const seedSize = 32
 
-// WithSeed makes dst a copy of an archive for one boot, with a fresh seed behind it, for its owner alone: what a guest's
+// WithSeed makes dst a copy of an archive for one boot, with a fresh seed appended, for its owner alone: what a guest's
 // random numbers are made from is not for a command line, which every user of the host can read, nor for an image that is
 // the same everywhere. Linux unpacks archives one after another.
 func WithSeed(ctx context.Context, dst, archive string) (err error) {

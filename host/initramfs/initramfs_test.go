@@ -452,7 +452,7 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// Each boot has a seed of its own, behind an archive that stays as it is.
+// Each boot has a seed of its own, appended to a copy of an archive that stays as it is.
 func TestWithSeed(t *testing.T) {
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "a.cpio")
@@ -474,7 +474,7 @@ func TestWithSeed(t *testing.T) {
 			t.Fatalf("%v, %v, %v", info, err, statErr)
 		}
 		if !bytes.HasPrefix(data, before) || !bytes.Contains(data[len(before):], []byte(SeedPath)) {
-			t.Errorf("%s is not the archive with a seed behind it", name)
+			t.Errorf("%s is not the archive with a seed appended", name)
 		}
 		boots = append(boots, data)
 	}

@@ -157,7 +157,7 @@ func NeedsDemoKernel(o qemu.Options) bool { return o.Kernel == demoKernel }
 // the machine booted at first. The caller checks the files (Outside, and package rundir for those of the folder).
 func (m Machine) Options(dir, binary string) qemu.Options {
 	o := qemu.Options{
-		Binary: binary, MemoryMiB: m.MemoryMiB, Cores: m.Cores, Accel: m.Accel, CPU: m.CPU, NIC: &qemu.NIC{Model: "e1000"}, Ports: 2,
+		Binary: binary, MemoryMiB: m.MemoryMiB, Cores: m.Cores, Accel: m.Accel, CPU: m.CPU, NIC: &qemu.NIC{Model: "e1000"}, Ports: 2, PortDir: dir,
 		NoDefaults: m.Demo, Kernel: below(dir, m.Kernel), Initrd: below(dir, m.Initrd), Append: m.Append,
 	}
 	if o.Kernel == "" && o.Initrd+o.Append != "" {
@@ -202,7 +202,7 @@ func (m Machine) Files(dir string) (local, outside []string) {
 		}
 	}
 	for _, f := range files {
-		switch f = Below(dir, below(dir, f)); {
+		switch f = Recorded(dir, f); {
 		case f == "":
 		case filepath.IsAbs(f):
 			outside = append(outside, f)
@@ -268,6 +268,9 @@ func Describe(o qemu.Options, dir string) Machine {
 	}
 	return m
 }
+
+// Recorded is a recorded file, as a name below dir if it lies there, however it is spelled; otherwise absolute.
+func Recorded(dir, file string) string { return Below(dir, below(dir, file)) }
 
 // Below is path relative to dir if it lies there, otherwise absolute.
 func Below(dir, path string) string {

@@ -112,6 +112,14 @@ func TestBelow(t *testing.T) {
 	}
 }
 
+func TestRecorded(t *testing.T) {
+	for file, want := range map[string]string{"disks/mirror": "disks/mirror", "/run/disks/mirror": "disks/mirror", "/srv": "/srv", "": ""} {
+		if got := Recorded("/run", file); got != want {
+			t.Errorf("Recorded(%q) = %q, want %q", file, got, want)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	data, err := example().Encode()
 	if err != nil {

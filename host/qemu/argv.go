@@ -5,6 +5,7 @@ package qemu
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -18,8 +19,8 @@ const firstFD = 3
 // Argv is the complete command line, program name first, for valid options. It depends on nothing but o.
 //
 // Three arguments are there always: -no-reboot, because a guest that reboots has ended its run, -no-user-config, because
-// a run must not depend on files that no report mentions, and -sandbox. Serial ports, network card and control are
-// sockets that QEMU inherits, as descriptors from 3 on: it opens none itself.
+// a run must not depend on files that no report mentions, and -sandbox. Network card and control are sockets that QEMU
+// inherits, as descriptors from 3 on; serial ports are named pipes.
 func (o Options) Argv() []string {
 	argv := []string{o.Binary, "-no-user-config", "-sandbox", sandbox}
 	if o.NoDefaults {
@@ -100,14 +101,17 @@ func (d Drive) option(id string) string {
 	return strings.Join(parts, ",")
 }
 
-// socketArgs connect the machine with the sockets that QEMU inherits.
+// port is the path of a serial port's pipes, without their endings.
+func (o Options) port(i int) string { return filepath.Join(o.PortDir, fmt.Sprintf("serial%d", i)) }
+
+// socketArgs connect the machine with the pipes of its ports and the sockets that QEMU inherits.
 func (o Options) socketArgs() []string {
 	fd := firstFD
 	next := func() string { fd++; return strconv.Itoa(fd - 1) }
 	var args []string
 	for i := range o.Ports {
 		id := fmt.Sprintf("serial%d", i)
-		args = append(args, "-chardev", "socket,id="+id+",fd="+next(), "-serial", "chardev:"+id)
+		args = append(args, "-chardev", "pipe,id="+id+",path="+strings.ReplaceAll(o.port(i), ",", ",,"), "-serial", "chardev:"+id)
 	}
 	if o.Ports == 0 {
 		args = append(args, "-serial", "none")

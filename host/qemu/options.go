@@ -88,6 +88,7 @@ type Options struct {
 	Drives     []Drive
 	NIC        *NIC     // nil: no network card
 	Ports      int      // serial ports, 8250, COM1 first: Process.Ports
+	PortDir    string   // folder for the named pipes that they are
 	Control    bool     // with a QEMU Machine Protocol: Process.Control
 	Incoming   bool     // the machine's state comes from Process.Incoming; otherwise it starts anew
 	Extra      []string // appended as they are
@@ -201,6 +202,11 @@ func (d Drive) check() error {
 func (o Options) checkPorts() error {
 	if o.Ports < 0 || o.Ports > maxPorts {
 		return fmt.Errorf("serial ports: %d, want 0 to %d", o.Ports, maxPorts)
+	}
+	if o.Ports > 0 {
+		if err := checkPath("folder of the serial ports", o.PortDir); err != nil {
+			return err
+		}
 	}
 	if o.NIC != nil && !wordRE.MatchString(o.NIC.Model) {
 		return fmt.Errorf("network card: %q is not a model", o.NIC.Model)

@@ -245,6 +245,7 @@ func TestRealQEMU(t *testing.T) {
 		},
 		NIC:     &NIC{Model: "e1000"},
 		Ports:   2,
+		PortDir: dir,
 		Control: true,
 		Extra:   []string{"-device", "isa-debug-exit,iobase=0xf4"},
 	}
@@ -262,7 +263,8 @@ func TestRealQEMU(t *testing.T) {
 		said, _ := io.ReadAll(p.Output)
 		t.Fatalf("exit %v, %v; want status 41; QEMU said: %s", exit, err, said)
 	}
-	if console, err := io.ReadAll(p.Ports[0]); err != nil || string(console) != "K" {
+	console := make([]byte, 10)
+	if n, err := p.Ports[0].Read(console); err != nil || string(console[:n]) != "K" {
 		t.Errorf("console %q, %v; want K", console, err)
 	}
 }

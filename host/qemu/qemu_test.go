@@ -31,7 +31,7 @@ func demo() Options {
 			{Chain: raw("/run/payload.img"), Interface: InterfaceIDE, Snapshot: true},
 		},
 		NIC:   &NIC{Model: "e1000"},
-		Ports: 2,
+		Ports: 2, PortDir: "/run",
 	}
 }
 
@@ -63,6 +63,7 @@ func odd() Options {
 		},
 		NIC:     &NIC{Model: "virtio-net-pci"},
 		Ports:   1,
+		PortDir: "/a,b",
 		Control: true, Incoming: true,
 		Extra: []string{"-device", "isa-debug-exit"},
 	}
@@ -124,6 +125,7 @@ func TestValidate(t *testing.T) {
 		{"too many drives", func(o *Options) { o.Drives = make([]Drive, maxDrives+1) }, "drives: 17"},
 		{"nic model", func(o *Options) { o.NIC.Model = "e1000,hostfwd=tcp::22-:22" }, "network card"},
 		{"five ports", func(o *Options) { o.Ports = 5 }, "serial ports: 5"},
+		{"ports nowhere", func(o *Options) { o.PortDir = "" }, "folder of the serial ports: empty path"},
 		{"restored without control", func(o *Options) { o.Incoming = true }, "needs a control socket"},
 		{"control in extra", func(o *Options) { o.Extra = []string{"-x", "\x1b"} }, "extra argument 2"},
 	}

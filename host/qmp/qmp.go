@@ -47,8 +47,8 @@ type message struct {
 	Error  *Error           `json:"error"`
 }
 
-// Client is a connection, ready for commands. It is for one goroutine. It reads all the time, so that events, which
-// nobody asks for, do not pile up in QEMU.
+// Client is a connection, ready for commands. It is for one goroutine. It reads all the time, so that events do not
+// pile up in QEMU.
 type Client struct {
 	conn    *net.UnixConn
 	answers chan message // has room for one: there is one command at a time

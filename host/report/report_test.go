@@ -140,7 +140,7 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// A link, a pipe or a folder in the place of a report is not read.
+// A link, a pipe or a folder with the name of a report is not read.
 func TestReadForeign(t *testing.T) {
 	dir := t.TempDir()
 	link, pipe := filepath.Join(dir, "link"), filepath.Join(dir, "pipe")

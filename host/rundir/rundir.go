@@ -11,10 +11,11 @@
 //	control         the socket by which other kindlings watch and stop the run (package control)
 //	plan.json       what the run is to do (package audit)
 //	machine.json    what it takes to go on with the run (package machine)
+//	serialN.in, .out  the pipes of a serial port, while the machine runs (package qemu)
 //	disks/          disk images and overlays that belong to this run alone
 //
 // A folder is its owner's alone (mode 0700, files 0600). One that exists may come from anywhere: it is opened only if it
-// belongs to this user and nobody else may write to it, its files are opened below an os.Root, and only regular files,
+// belongs to this user and no other user may write to it, its files are opened below an os.Root, and only regular files,
 // never links. A name that comes from the guest becomes a file name only after ValidStepID. The package never looks at
 // what is in the files. It is called by cmd/host and package watch.
 package rundir
@@ -200,7 +201,7 @@ func (d *Dir) removeNew() error {
 		return os.RemoveAll(d.path)
 	}
 	var errs []error
-	for _, name := range []string{ConsoleLog, Events, QEMULog, Report, Machine, Plan, Control, OwnLog, Steps, Disks} {
+	for _, name := range []string{ConsoleLog, Events, QEMULog, Report, Machine, Plan, Control, OwnLog, Steps, Disks, "serial0.in", "serial0.out", "serial1.in", "serial1.out"} {
 		errs = append(errs, d.root.RemoveAll(name))
 	}
 	return errors.Join(errs...)
@@ -357,7 +358,7 @@ func (d *Dir) Check(name string, want fs.FileMode) error {
 	return nil
 }
 
-// Remove removes a file, or a folder with all that is in it; one that is not there is no error.
+// Remove removes a file, or a folder with all that is in it; one that does not exist is not an error.
 func (d *Dir) Remove(name string) error {
 	if err := d.root.RemoveAll(name); err != nil {
 		return fmt.Errorf("run folder %s: %w", d.path, err)

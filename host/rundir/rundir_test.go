@@ -213,7 +213,7 @@ func create(t *testing.T) *Dir {
 	return d
 }
 
-// What a foreign folder has in the place of a file leads nowhere: links, pipes and devices are neither read nor written.
+// Links, pipes and devices in a foreign folder are neither read nor written.
 func TestForeignFiles(t *testing.T) {
 	precious := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {

@@ -69,8 +69,8 @@ func startMachine(t *testing.T, sector []byte) (Run, *qemu.Process) {
 	o := qemu.Options{
 		Binary: qemu.BinaryI386, MemoryMiB: 16, Cores: 1, Accel: qemu.AccelTCG, NoDefaults: true,
 		Drives: []qemu.Drive{{Chain: imagefile.Chain{{Path: disk, Format: imagefile.Raw}}, Interface: qemu.InterfaceIDE}},
-		Ports:  2,
-		Extra:  []string{"-device", "isa-debug-exit,iobase=0xf4"},
+		Ports:  2, PortDir: dir.Path(),
+		Extra: []string{"-device", "isa-debug-exit,iobase=0xf4"},
 	}
 	t.Log("by hand:", shell.Line(o.Argv()))
 	p, err := qemu.Start(t.Context(), o)

@@ -37,7 +37,7 @@ func (q *quota) take(n int64) int64 {
 	return n
 }
 
-// stream takes what comes from a source, into a log and line by line. A source that nobody reads has to wait: that holds
+// stream takes what comes from a source, into a log and line by line. A source without a reader has to wait: that holds
 // a guest back which writes faster than the host can take it, and for good when its quota is used up.
 type stream struct {
 	raw   syscall.RawConn // nil: nothing comes

@@ -413,7 +413,7 @@ func (s *supervisor) finalEvent() {
 	e := s.Final(event.Clean(s.last))
 	line, err := event.Encode(e)
 	if err != nil {
-		return // no event is no success
+		return // without a final event the run is not a success
 	}
 	_, err = s.files[1].Write(line)
 	s.fault("write", err)
