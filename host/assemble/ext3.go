@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"kindling/host/programs"
 )
 
 // What the filesystem of a disk is made with, whatever the host's mke2fs.conf says. Linux 4.14 and Fiwix-era tools know
@@ -81,12 +83,13 @@ func makeFilesystem(ctx context.Context, m *Medium, image, dir string, size int6
 		"-E", fmt.Sprintf("offset=%d,hash_seed=%s,root_owner=0:0", m.offset, uuid(sha256.Sum256(id[:]))),
 		"-d", dir, image, strconv.FormatInt((size-m.offset)/blockSize, 10),
 	}
-	cmd := exec.CommandContext(ctx, "mke2fs", args...)
-	cmd.Env = toolEnv()
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
+	program, err := programs.Find("mke2fs")
+	if err != nil {
 		return fmt.Errorf("make the filesystem of %s: %w: install e2fsprogs", m.File, err)
 	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = toolEnv()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("make the filesystem of %s: mke2fs: %w: %s", m.File, err, lastLine(out))
 	}

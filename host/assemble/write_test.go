@@ -156,8 +156,9 @@ func TestGoldenBoot(t *testing.T) {
 	}
 }
 
-// What is on the disks is what was decided, and e2fsck finds them sound.
+// What is on the disks is what was decided, and e2fsck finds them sound. PATH is an ordinary user's, without mke2fs.
 func TestDisks(t *testing.T) {
+	t.Setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
 	s, repo := makeTree(t, t.TempDir(), shape{0o660, time.Unix(1e9, 0), false, -1}), makeRepo(t)
 	for _, c := range modeCases(repo) {
 		c := c.smallDisks()
