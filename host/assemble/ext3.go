@@ -33,8 +33,12 @@ const (
 // ErrRoom says that something does not fit on a disk.
 var ErrRoom = errors.New("does not fit")
 
-// checkRoom reports a disk that is certainly too small, before anything is written.
+// checkRoom reports a disk that is certainly too small, or too large for its partition table, before anything is written.
 func checkRoom(m *Medium) error {
+	if m.Size > maxMBR {
+		return fmt.Errorf("%s: %w: a disk of %d MiB has more sectors than its partition table, an MBR, can count: give a --target-size "+
+			"of less than 2048G (2 TiB)", m.File, ErrRoom, m.Size>>20)
+	}
 	room := m.Size - m.offset
 	room -= room/inodeRatio*inodeSize + journalSize
 	need, files := int64(0), int64(16)

@@ -419,6 +419,10 @@ func TestRoom(t *testing.T) {
 	if !errors.Is(err, assemble.ErrRoom) || !strings.Contains(err.Error(), "--target-size") {
 		t.Errorf("a disk with a full journal: %v", err)
 	}
+	c = modeCase{payload: options.Payload{Payload: "off"}, boot: bare(func(o *options.Rootfs) { o.ExternalSources, o.TargetSize = true, 2048<<10 })}
+	if _, err = assemble.Plan(t.Context(), c.options(t, s)); !errors.Is(err, assemble.ErrRoom) || !strings.Contains(err.Error(), "an MBR") {
+		t.Errorf("a disk of 2 TiB: %v", err)
+	}
 }
 
 func TestPreseed(t *testing.T) {
