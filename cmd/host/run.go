@@ -561,6 +561,9 @@ func (r *run) boot(ctx context.Context, g guest) error {
 		}
 		return err
 	}
+	if err := r.dir.SetLatest(); err != nil {
+		r.say(err.Error()) // the run itself is well
+	}
 	if err := r.goOnAlone(); err != nil {
 		return errors.Join(err, s.Stop(context.WithoutCancel(ctx)), s.close(), r.closeConsole())
 	}
