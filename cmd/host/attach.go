@@ -25,6 +25,7 @@ import (
 	"kindling/host/rundir"
 	"kindling/host/watch"
 	"kindling/internal/event"
+	"kindling/internal/shell"
 )
 
 const (
@@ -229,7 +230,7 @@ func (c *runCmd) detach(ctx context.Context, s streams) error {
 	if err == nil {
 		folder = strings.TrimSuffix(folder, "\n")
 		_, err = fmt.Fprintf(s.text(), "%s\n", folder)
-		s.notef("it goes on in the background: kindling attach %s\n", folder)
+		s.notef("it goes on in the background: %s\n", shell.Line([]string{"kindling", "attach", folder}))
 		return errors.Join(err, child.Process.Release())
 	}
 	// It has ended before its machine ran, and has said why.

@@ -141,6 +141,13 @@ func TestFetch(t *testing.T) {
 	if status != statusUsage || !strings.Contains(stdout, "seed-1.0.tar: wrong (want sha256 ") {
 		t.Errorf("status %d\n%s", status, stdout)
 	}
+	if err := os.Remove(filepath.Join(dir, "seed-1.0.tar")); err != nil {
+		t.Fatal(err)
+	}
+	_, stdout, stderr = runMain(t, "fetch", "--tree", tree, "--distfiles", dir, "--verify-only")
+	if strings.Count(stdout+stderr, "seed-1.0.tar: missing") != 1 {
+		t.Errorf("a missing file is not listed once:\n%s%s", stdout, stderr)
+	}
 }
 
 func TestFetchInterrupted(t *testing.T) {

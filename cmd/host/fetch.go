@@ -206,8 +206,8 @@ func (v *fetchView) update(u distfiles.Update) {
 		v.display.Line(fmt.Sprintf("%s: %s: %s", u.Name, u.Address, u.Cause))
 	case distfiles.Finished:
 		v.display.Drop(u.Name)
-		if u.Result.Status != distfiles.Present {
-			v.display.Line(finishedLine(u.Result))
+		if r := u.Result; r.Status.Good() && r.Status != distfiles.Present { // the others are listed at the end
+			v.display.Line(finishedLine(r))
 		}
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -216,11 +216,8 @@ func (v *fetchView) update(u distfiles.Update) {
 	}
 }
 
-// finishedLine is what stays of a file that was not simply there.
+// finishedLine is what stays of a file that was brought.
 func finishedLine(r *distfiles.Result) string {
-	if !r.Status.Good() {
-		return fmt.Sprintf("%s: %s", r.Name, r.Status)
-	}
 	line := fmt.Sprintf("%s: %s, %s", r.Name, r.Status, transfer.Size(r.Size))
 	if r.From != "" {
 		line += " from " + r.From

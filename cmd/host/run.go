@@ -29,6 +29,7 @@ import (
 	"kindling/host/machine"
 	"kindling/host/mirror"
 	"kindling/host/options"
+	"kindling/host/programs"
 	"kindling/host/progress"
 	"kindling/host/qemu"
 	"kindling/host/qmp"
@@ -560,6 +561,9 @@ func (r *run) boot(ctx context.Context, g guest) error {
 		}
 		return err
 	}
+	if err := r.dir.SetLatest(); err != nil {
+		r.say(err.Error()) // the run itself is well
+	}
 	if err := r.goOnAlone(); err != nil {
 		return errors.Join(err, s.Stop(context.WithoutCancel(ctx)), s.close(), r.closeConsole())
 	}
@@ -616,7 +620,11 @@ func (r *run) report(g guest) report.Report {
 
 // firstLine is the first line that a program prints, "" if it prints nothing.
 func firstLine(ctx context.Context, program string, args ...string) string {
-	out, err := exec.CommandContext(ctx, program, args...).Output()
+	path, err := programs.Find(program)
+	if err != nil {
+		return ""
+	}
+	out, err := exec.CommandContext(ctx, path, args...).Output()
 	if err != nil {
 		return ""
 	}

@@ -21,6 +21,7 @@ import (
 	"kindling/host/machine"
 	"kindling/host/qemu"
 	"kindling/host/rundir"
+	"kindling/host/watch"
 )
 
 // runFolder makes the folder of a run whose machine has raw disks: of these names in its folder of disks, or outside.
@@ -47,6 +48,35 @@ func runFolder(t *testing.T, disks ...string) *rundir.Dir {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// TestLatest boots guests: "latest" leads to the one that started, not to the one after it that could not.
+func TestLatest(t *testing.T) {
+	base := t.TempDir()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	boot := func(argv ...string) *rundir.Dir {
+		dir, err := rundir.Create(rundir.Options{Base: base})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &run{cmd: &runCmd{}, streams: streams{out: null, err: null}, dir: dir}
+		g := guest{versions: map[string]string{}, watch: watch.HostedOptions(false), start: func(ctx context.Context) (*started, error) {
+			return startRoot(ctx, argv, t.TempDir())
+		}}
+		if err := r.boot(t.Context(), g); err == nil {
+			t.Errorf("%s is a bootstrap", argv)
+		}
+		return dir
+	}
+	first := boot("true")
+	boot("/nonexistent")
+	if got, err := filepath.EvalSymlinks(filepath.Join(base, rundir.Latest)); err != nil || got != first.Path() {
+		t.Errorf("latest is %s, %v; want %s", got, err, first.Path())
+	}
 }
 
 // A run folder that came from somewhere else names programs, files and processes of this host. None of them is started,

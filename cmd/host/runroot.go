@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"kindling/host/programs"
 	"kindling/internal/event"
 )
 
@@ -40,6 +41,10 @@ func startRoot(ctx context.Context, argv []string, dir string) (*started, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	program, err := programs.Find(argv[0])
+	if err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -51,7 +56,7 @@ func startRoot(ctx context.Context, argv []string, dir string) (*started, error)
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // Stop ends it: gently, and with all its children
+	cmd := exec.Command(program, argv[1:]...) //nolint:noctx // Stop ends it: gently, and with all its children
 	cmd.Stdout, cmd.Stderr = theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if err := errors.Join(cmd.Start(), theirs.Close()); err != nil {

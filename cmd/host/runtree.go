@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 	"kindling/host/doctor"
 	"kindling/host/machine"
 	"kindling/host/options"
+	"kindling/host/programs"
 	"kindling/host/qemu"
 	"kindling/host/report"
 	"kindling/host/rundir"
@@ -227,7 +227,7 @@ func (r *run) rootMachine(ctx context.Context, boot options.Rootfs, downloads bo
 	if boot.Bwrap {
 		name, install = "bwrap", "bubblewrap"
 	}
-	program, err := exec.LookPath(name)
+	program, err := programs.Find(name)
 	if err != nil {
 		return guest{}, usageError("%s: install %s, or put it into PATH", err, install)
 	}

@@ -6,7 +6,8 @@ package main
 import "strings"
 
 // expandShortFlags rewrites what rootfs.py's command line has and kong cannot have: options of two letters behind one
-// dash, and several mirrors behind one -m. Everything behind "--" stays as it is. args is without the program's name.
+// dash, values after "-X=", and several mirrors after one -m. Everything after "--" stays as it is. args is without the
+// program's name.
 func expandShortFlags(args []string) []string {
 	out := make([]string, 0, len(args))
 	for len(args) > 0 {
@@ -32,9 +33,13 @@ func expandShortFlags(args []string) []string {
 	return out
 }
 
-// longName is arg with the long name of an option of two letters; it may have "=" and a value.
+// longName is arg with the long name of an option that has two letters, or one and "=": argparse takes what follows the
+// "=" as the value, kong the "=" as well.
 func longName(arg string) string {
 	name, value, hasValue := strings.Cut(arg, "=")
+	if hasValue {
+		name = oneLetter(name)
+	}
 	switch name {
 	case "-bw":
 		name = "--bwrap"
@@ -46,11 +51,28 @@ func longName(arg string) string {
 		name = "--target-size"
 	case "-qk":
 		name = "--kernel"
-	default:
-		return arg
 	}
 	if hasValue {
 		name += "=" + value
+	}
+	return name
+}
+
+// oneLetter is the long name of an option of one letter that has a value, and every other name as it is.
+func oneLetter(name string) string {
+	switch name {
+	case "-a":
+		return "--arch"
+	case "-m":
+		return "--mirrors"
+	case "-o":
+		return "--out"
+	case "-r":
+		return "--repo"
+	case "-s":
+		return "--swap"
+	case "-t":
+		return "--target"
 	}
 	return name
 }

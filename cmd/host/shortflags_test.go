@@ -18,6 +18,9 @@ func TestExpandShortFlags(t *testing.T) {
 		{"plan --tree d -q", "plan --tree d -q"},
 		{"-bw -qc q -qr 1 -qs 2G -qk k", "--bwrap --qemu-cmd q --qemu-ram 1 --target-size 2G --kernel k"},
 		{"-qr=1 -qk=a=b", "--qemu-ram=1 --kernel=a=b"},
+		{"-s=4096 -m=URL -t=DIR -a=x86 -r=DIR", "--swap=4096 --mirrors=URL --target=DIR --arch=x86 --repo=DIR"},
+		{"-t= -o=x=y -m=a b", "--target= --out=x=y --mirrors=a b"},
+		{"-s 1 -s1 -q=1 -x=1 --swap=1 a=b", "-s 1 -s1 -q=1 -x=1 --swap=1 a=b"},
 		{"-qi -b -ci", "-qi -b -ci"}, // kong's own business
 		{"-m a", "--mirrors a"},
 		{"-m a b c -q", "--mirrors a --mirrors b --mirrors c -q"},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"kindling/host/blockdev"
 	"kindling/host/report"
 	"kindling/host/transfer"
+	"kindling/internal/shell"
 )
 
 // writeCmd is "kindling write": it writes an image to a real disk, after it has shown what that disk is.
@@ -69,12 +71,12 @@ func (c *writeCmd) Run(ctx context.Context, s streams) error {
 	if refusals := disk.Refusals(image.Size()); len(refusals) > 0 {
 		return refusalError(disk, refusals)
 	}
-	if err := c.confirm(ctx, s, os.Stdin, disk.Name); err != nil {
-		return err
-	}
 	target, err := host.OpenExclusive(disk)
 	if err != nil {
-		return usageError("%s; nothing was written", err)
+		return c.openError(err, os.Geteuid() == 0)
+	}
+	if err := c.confirm(ctx, s, os.Stdin, disk.Name); err != nil {
+		return errors.Join(err, target.Close())
 	}
 	display := transfer.For(s.err, os.Getenv("TERM"))
 	result, err := blockdev.Copy(ctx, image, target, disk.Size, func(p blockdev.Progress) {
@@ -89,6 +91,15 @@ func (c *writeCmd) Run(ctx context.Context, s streams) error {
 		return fmt.Errorf("%s: %w", disk.Name, err)
 	}
 	return c.print(s.text(), disk, result)
+}
+
+// openError is why a disk cannot be opened, with the command that can where root can.
+func (c *writeCmd) openError(err error, root bool) error {
+	if errors.Is(err, fs.ErrPermission) && !root {
+		return usageError("%s; nothing was written: write as root: %s", err,
+			shell.Line([]string{"sudo", "kindling", "write", c.Image, c.Device}))
+	}
+	return usageError("%s; nothing was written", err)
 }
 
 // interruptedLine says what an interruption has left.

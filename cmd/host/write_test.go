@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,33 @@ func TestWrite(t *testing.T) {
 	if want := name + " has 4194304 bytes, the image needs 4194305"; status != statusUsage || !strings.Contains(lastLine(stderr), want) {
 		t.Errorf("status %d: %q, want %q", status, stderr, want)
 	}
+}
+
+// TestWriteOpensFirst has a disk that another program has: that is the error, and no question.
+func TestWriteOpensFirst(t *testing.T) {
+	device, _ := loopDisk(t, 4<<20)
+	image := filepath.Join(t.TempDir(), "image")
+	writeTestFile(t, image, "bytes of an image")
+	other, err := os.OpenFile(device, os.O_RDONLY|unix.O_EXCL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	status, _, stderr := runMain(t, "write", image, device)
+	if want := device + ": " + blockdev.ErrBusy.Error() + "; nothing was written"; status != statusUsage || !strings.HasSuffix(lastLine(stderr), want) {
+		t.Errorf("status %d: %q, want %q", status, stderr, want)
+	}
+}
+
+func TestOpenError(t *testing.T) {
+	c := &writeCmd{Image: "my image", Device: "/dev/sdb"}
+	denied := &fs.PathError{Op: "open", Path: "/dev/sdb", Err: unix.EACCES}
+	checkUsage(t, c.openError(denied, false), "open /dev/sdb: permission denied; nothing was written: write as root: "+
+		"sudo kindling write 'my image' /dev/sdb")
+	if got := c.openError(denied, true).Error(); got != "open /dev/sdb: permission denied; nothing was written" {
+		t.Error(got)
+	}
+	checkUsage(t, c.openError(blockdev.ErrBusy, false), blockdev.ErrBusy.Error()+"; nothing was written")
 }
 
 // TestConfirm types at a terminal.

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"kindling/host/programs"
 )
 
 // What the filesystem of a disk is made with, whatever the host's mke2fs.conf says. Linux 4.14 and Fiwix-era tools know
@@ -31,8 +33,12 @@ const (
 // ErrRoom says that something does not fit on a disk.
 var ErrRoom = errors.New("does not fit")
 
-// checkRoom reports a disk that is certainly too small, before anything is written.
+// checkRoom reports a disk that is certainly too small, or too large for its partition table, before anything is written.
 func checkRoom(m *Medium) error {
+	if m.Size > maxMBR {
+		return fmt.Errorf("%s: %w: a disk of %d MiB has more sectors than its partition table, an MBR, can count: give a --target-size "+
+			"of less than 2048G (2 TiB)", m.File, ErrRoom, m.Size>>20)
+	}
 	room := m.Size - m.offset
 	room -= room/inodeRatio*inodeSize + journalSize
 	need, files := int64(0), int64(16)
@@ -81,12 +87,13 @@ func makeFilesystem(ctx context.Context, m *Medium, image, dir string, size int6
 		"-E", fmt.Sprintf("offset=%d,hash_seed=%s,root_owner=0:0", m.offset, uuid(sha256.Sum256(id[:]))),
 		"-d", dir, image, strconv.FormatInt((size-m.offset)/blockSize, 10),
 	}
-	cmd := exec.CommandContext(ctx, "mke2fs", args...)
-	cmd.Env = toolEnv()
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
+	program, err := programs.Find("mke2fs")
+	if err != nil {
 		return fmt.Errorf("make the filesystem of %s: %w: install e2fsprogs", m.File, err)
 	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = toolEnv()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("make the filesystem of %s: mke2fs: %w: %s", m.File, err, lastLine(out))
 	}

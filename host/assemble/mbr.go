@@ -16,12 +16,15 @@ const (
 	dataOffset     = 1 << 20
 )
 
+// maxMBR is the size in bytes of the largest disk that an MBR, which has 32 bits for a number of sectors, can describe.
+const maxMBR = math.MaxUint32 * sector
+
 // partitionTable is the first sector of a disk with an MS-DOS label and one partition of type 0x83 (Linux) from offset
 // to its end. size and offset are in bytes, multiples of 512. All addresses are logical: those by cylinder, head and
 // sector are given as "too large", which is what every reader expects beyond 8 GiB. id is the disk signature.
 func partitionTable(size, offset int64, id uint32) ([]byte, error) {
 	sectors := (size - offset) / sector
-	if size%sector != 0 || offset%sector != 0 || offset < sector || sectors < 1 || size/sector > math.MaxUint32 {
+	if size%sector != 0 || offset%sector != 0 || offset < sector || sectors < 1 || size > maxMBR {
 		return nil, fmt.Errorf("partition table: a disk of %d bytes cannot have a partition from %d on", size, offset)
 	}
 	table := make([]byte, sector)

@@ -36,6 +36,19 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Commands in the instructions can be pasted, whatever the folder is called.
+func TestInstructionsQuoted(t *testing.T) {
+	s, repo := makeTree(t, t.TempDir(), usualShape()), makeRepo(t)
+	for _, c := range modeCases(repo) {
+		for _, line := range c.plan(t, s).Instructions("/my media, two") {
+			if strings.Contains(line, "kindling write") && !strings.Contains(line, "(kindling write '/my media, two/") ||
+				strings.HasPrefix(line, "-drive") && !strings.HasPrefix(line, "-drive 'file=/my media,, two/") {
+				t.Errorf("%s: %s", c.name, line)
+			}
+		}
+	}
+}
+
 // describe writes an assembly as text without anything of this host.
 func describe(a *assemble.Assembly) string {
 	var out strings.Builder

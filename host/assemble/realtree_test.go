@@ -53,7 +53,7 @@ func TestRootfs(t *testing.T) {
 		"a-qemu":            {Qemu: true, TargetSize: 300},
 		"a-small-target":    {Qemu: true, TargetSize: 1},
 		"a-no-config":       {BareMetal: true, NoCreateConfig: true},
-		"a-interactive":     {Qemu: true, TargetSize: 300, Interactive: true, Configurator: true, Swap: 512},
+		"a-interactive":     {Qemu: true, TargetSize: 300, Interactive: true, Configurator: true, Swap: 128},
 		"b":                 {BareMetal: true, ExternalSources: true},
 		"c":                 {BareMetal: true, Kernel: os.DevNull},
 		"c-qemu":            {Qemu: true, TargetSize: 4096, Kernel: os.DevNull},

@@ -6,8 +6,10 @@ package assemble
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"kindling/host/options"
+	"kindling/internal/shell"
 	"kindling/steps"
 )
 
@@ -24,25 +26,34 @@ func (a *Assembly) Instructions(dir string) []string {
 	if a.Options.Boot.Kernel != "" {
 		return a.ownKernelSteps(path)
 	}
-	lines := []string{fmt.Sprintf("1. Write %s to the drive that the machine boots from (kindling write %s DEVICE).", path("init"),
-		path("init"))}
+	lines := []string{fmt.Sprintf("1. Write %s to the drive that the machine boots from (%s).", path("init"), writeLine(path("init")))}
 	add := func(format string, args ...any) {
 		lines = append(lines, fmt.Sprintf("%d. ", len(lines)+1)+fmt.Sprintf(format, args...))
 	}
+	disk := a.Config.Get("DISK")
+	named := fmt.Sprintf("DISK=%s in bootstrap.cfg names it", disk)
+	if disk == "" { // --no-create-config
+		disk, named = "the disk that the configurator is given as DISK", "give it to the configurator as DISK"
+	}
 	if a.Medium("external") != nil {
-		add("Write %s to a second drive of its own; everything on that drive is lost, and the finished system will be on it "+
-			"(DISK=%s in bootstrap.cfg names it).", path("external"), a.Config.Get("DISK"))
+		add("Write %s to a second drive of its own; everything on that drive is lost, and the finished system will be on it (%s).",
+			path("external"), named)
 	}
 	if a.Payload != nil {
-		add("Write %s to %s drive of its own (kindling write %s DEVICE). It is found by what is on it, not by its name.",
-			path("payload"), a.ordinal(), path("payload"))
+		add("Write %s to %s drive of its own (%s). It is found by what is on it, not by its name.", path("payload"), a.ordinal(),
+			writeLine(path("payload")))
 		if a.Options.Payload.PayloadStage != string(steps.PayloadStageLinux) {
 			add("Attach that drive where Fiwix can see it: ATA/IDE, not AHCI, NVMe or USB. If there is no such place, assemble " +
 				"again with --payload-stage=linux.")
 		}
 	}
-	add("Boot the first drive by BIOS. The finished system will be on %s.", a.Config.Get("DISK"))
+	add("Boot the first drive by BIOS. The finished system will be on %s.", disk)
 	return lines
+}
+
+// writeLine is the command that writes an image to a drive, to be pasted.
+func writeLine(image string) string {
+	return shell.Line([]string{"kindling", "write", image, "DEVICE"})
 }
 
 // ordinal is the article of the payload's drive.
@@ -55,7 +66,7 @@ func (a *Assembly) ordinal() string {
 
 func (a *Assembly) ownKernelSteps(path func(string) string) []string {
 	lines := []string{
-		fmt.Sprintf("1. Write %s to a drive (kindling write %s DEVICE).", path("disk"), path("disk")),
+		fmt.Sprintf("1. Write %s to a drive (%s).", path("disk"), writeLine(path("disk"))),
 		"2. Boot your kernel with: root=/dev/sda1 rootfstype=ext3 init=/init rw rootwait",
 	}
 	if a.Medium("initramfs") != nil {
@@ -69,7 +80,8 @@ func (a *Assembly) qemuDrives(path func(string) string) []string {
 	var lines []string
 	for i := range a.Media {
 		if m := &a.Media[i]; m.Format != FormatInitramfs {
-			lines = append(lines, fmt.Sprintf("-drive file=%s,format=raw", path(m.Name)))
+			file := strings.ReplaceAll(path(m.Name), ",", ",,") // as QEMU writes one
+			lines = append(lines, shell.Line([]string{"-drive", "file=" + file + ",format=raw"}))
 		}
 	}
 	return lines

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"kindling/host/initramfs"
+	"kindling/host/programs"
 	"kindling/host/tree"
 )
 
@@ -96,7 +97,11 @@ func (a *Assembly) prepare(ctx context.Context, dir string) error {
 	if os.Geteuid() != 0 {
 		args = append([]string{"sudo"}, args...)
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	program, err := programs.Find(args[0])
+	if err != nil {
+		return fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, program, args[1:]...)
 	cmd.Stdin = os.Stdin // sudo may ask
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("mount a tmpfs: %w: %s", err, lastLine(out))

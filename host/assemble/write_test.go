@@ -156,8 +156,9 @@ func TestGoldenBoot(t *testing.T) {
 	}
 }
 
-// What is on the disks is what was decided, and e2fsck finds them sound.
+// What is on the disks is what was decided, and e2fsck finds them sound. PATH is an ordinary user's, without mke2fs.
 func TestDisks(t *testing.T) {
+	t.Setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
 	s, repo := makeTree(t, t.TempDir(), shape{0o660, time.Unix(1e9, 0), false, -1}), makeRepo(t)
 	for _, c := range modeCases(repo) {
 		c := c.smallDisks()
@@ -417,6 +418,10 @@ func TestRoom(t *testing.T) {
 	_, err := assemble.Plan(t.Context(), c.options(t, s))
 	if !errors.Is(err, assemble.ErrRoom) || !strings.Contains(err.Error(), "--target-size") {
 		t.Errorf("a disk with a full journal: %v", err)
+	}
+	c = modeCase{payload: options.Payload{Payload: "off"}, boot: bare(func(o *options.Rootfs) { o.ExternalSources, o.TargetSize = true, 2048<<10 })}
+	if _, err = assemble.Plan(t.Context(), c.options(t, s)); !errors.Is(err, assemble.ErrRoom) || !strings.Contains(err.Error(), "an MBR") {
+		t.Errorf("a disk of 2 TiB: %v", err)
 	}
 }
 

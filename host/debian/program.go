@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"kindling/host/programs"
 	"kindling/internal/event"
 )
 
@@ -36,17 +37,13 @@ type program struct {
 	dir  string // working directory
 }
 
-// find looks for a program in PATH and, as an unprivileged user's PATH lacks them, in the folders of administration.
+// find is programs.Find with the name of the Debian package in its error.
 func find(name, debianPackage string) (string, error) {
-	if p, err := exec.LookPath(name); err == nil {
-		return p, nil
+	path, err := programs.Find(name)
+	if err != nil {
+		return "", fmt.Errorf("program %s not found: install the package %s", name, debianPackage)
 	}
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("program %s not found: install the package %s", name, debianPackage)
+	return path, nil
 }
 
 // programError is a program that ended badly. Its text is the one line of the output that tells most.

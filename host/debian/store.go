@@ -20,6 +20,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"kindling/internal/shell"
 )
 
 // Names inside the cache's folder.
@@ -252,9 +254,9 @@ func checkOwn(dir string) error {
 		return fmt.Errorf("package cache: %w", err)
 	case ownerOf(info) != os.Geteuid():
 		return fmt.Errorf("package cache %s: it belongs to user %d, not to user %d: %w: name another folder with --cache, or "+
-			"remove this one: rm -r %s", dir, ownerOf(info), os.Geteuid(), ErrOwner, dir)
+			"remove this one: rm -r %s", dir, ownerOf(info), os.Geteuid(), ErrOwner, shell.Quote(dir))
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("package cache %s: its mode is %04o: %w: chmod go-w %s", dir, info.Mode().Perm(), ErrOwner, dir)
+		return fmt.Errorf("package cache %s: its mode is %04o: %w: chmod go-w %s", dir, info.Mode().Perm(), ErrOwner, shell.Quote(dir))
 	}
 	return nil
 }

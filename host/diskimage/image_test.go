@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kindling/host/imagefile"
+	"kindling/host/programs"
 	"kindling/internal/ext4"
 )
 
@@ -29,7 +30,7 @@ const atGiB = 1 << 30
 
 func command(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
-	path, err := lookPath(name)
+	path, err := programs.Find(name)
 	if err != nil {
 		t.Fatalf("%v (the Makefile installs it)", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"kindling/host/programs"
 	"kindling/internal/event"
 )
 
@@ -41,7 +42,7 @@ func (i *Image) device() (string, error) {
 // output runs a program of a Debian package and gives what it prints to both its outputs, at most 1 MiB. Its last words
 // stand in the error.
 func output(ctx context.Context, name, pkg string, stdin io.Reader, args ...string) (string, error) {
-	path, err := lookPath(name)
+	path, err := programs.Find(name)
 	if err != nil {
 		return "", fmt.Errorf("%w: %s: install it with 'apt-get install %s'", ErrProgram, name, pkg)
 	}
@@ -58,17 +59,6 @@ func output(ctx context.Context, name, pkg string, stdin io.Reader, args ...stri
 		return said.String(), fmt.Errorf("%s: %w: %s", name, err, event.Clean(lines[len(lines)-1]))
 	}
 	return said.String(), nil
-}
-
-// lookPath finds a program where an ordinary user's PATH often does not lead.
-func lookPath(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if err != nil {
-			path, err = exec.LookPath(filepath.Join(dir, name))
-		}
-	}
-	return path, err
 }
 
 // limited keeps the first bytes that it is given.

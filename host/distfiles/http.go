@@ -4,6 +4,7 @@
 package distfiles
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"kindling/internal/event"
 )
@@ -41,7 +44,7 @@ const userAgent = "kindling"
 
 // NewClient is the client that Fetch uses when it is given none: HTTP/1.1 and 2, with and without TLS, at most ten
 // redirects and those to http and https only, none from a public address to one of this machine or its networks, the
-// proxy of the environment (HTTPS_PROXY and so on), no cookies.
+// proxy of the environment as it is now (HTTPS_PROXY, ALL_PROXY and so on), no cookies.
 func NewClient() *http.Client { return newClient(hostReach) }
 
 func newClient(reachOf func(netip.Addr) reach) *http.Client {
@@ -53,7 +56,7 @@ func newClient(reachOf func(netip.Addr) reach) *http.Client {
 
 func newTransport(dialer *net.Dialer) *http.Transport {
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  environmentProxy(),
 		DialContext:            dialer.DialContext,
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
@@ -64,6 +67,16 @@ func newTransport(dialer *net.Dialer) *http.Transport {
 		MaxIdleConnsPerHost:    MaxJobs,
 		DisableCompression:     true, // a distfile is what its sha256 was made of
 	}
+}
+
+// environmentProxy finds the proxy for a request as curl does: ALL_PROXY, which net/http does not read, is for the schemes
+// that have no proxy of their own. Nothing on loopback has a proxy.
+func environmentProxy() func(*http.Request) (*url.URL, error) {
+	env := httpproxy.FromEnvironment()
+	all := cmp.Or(os.Getenv("all_proxy"), os.Getenv("ALL_PROXY"))
+	env.HTTPProxy, env.HTTPSProxy = cmp.Or(env.HTTPProxy, all), cmp.Or(env.HTTPSProxy, all)
+	find := env.ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return find(r.URL) }
 }
 
 // errRedirect is the cause of a redirect that is not followed.

@@ -154,6 +154,70 @@ func TestRedirectByProxy(t *testing.T) {
 	}
 }
 
+// setProxies gives the environment these variables of proxies, and no others.
+func setProxies(t *testing.T, env map[string]string) {
+	t.Helper()
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		t.Setenv(name, env[name])
+		t.Setenv(strings.ToLower(name), env[strings.ToLower(name)])
+	}
+}
+
+func TestEnvironmentProxy(t *testing.T) {
+	tests := []struct {
+		env         map[string]string
+		http, https string // proxies of mirror.example
+	}{
+		{nil, "", ""},
+		{map[string]string{"ALL_PROXY": "http://p.example:1"}, "http://p.example:1", "http://p.example:1"},
+		{map[string]string{"all_proxy": "socks5h://p.example:1"}, "socks5h://p.example:1", "socks5h://p.example:1"},
+		{map[string]string{"all_proxy": "p.example:1", "ALL_PROXY": "q.example:1"}, "http://p.example:1", "http://p.example:1"},
+		{map[string]string{"ALL_PROXY": "p.example:1", "HTTPS_PROXY": "q.example:1"}, "http://p.example:1", "http://q.example:1"},
+		{map[string]string{"ALL_PROXY": "p.example:1", "http_proxy": "q.example:1"}, "http://q.example:1", "http://p.example:1"},
+		{map[string]string{"ALL_PROXY": "p.example:1", "NO_PROXY": "example"}, "", ""},
+		{map[string]string{"ALL_PROXY": "p.example:1", "no_proxy": "*"}, "", ""},
+	}
+	for _, tt := range tests {
+		setProxies(t, tt.env)
+		find := environmentProxy()
+		for to, want := range map[string]string{
+			"http://mirror.example/x": tt.http, "https://mirror.example/x": tt.https, "http://127.0.0.1:8000/x": "", "http://localhost/x": "",
+		} {
+			proxy, err := find(httptest.NewRequest(http.MethodGet, to, nil))
+			got := ""
+			if proxy != nil {
+				got = proxy.String()
+			}
+			if err != nil || got != want {
+				t.Errorf("%v: %s: proxy %q, %v; want %q", tt.env, to, got, err, want)
+			}
+		}
+	}
+}
+
+// TestAllProxy downloads by ALL_PROXY alone; what a redirect through that proxy may lead to is judged.
+func TestAllProxy(t *testing.T) {
+	target := ""
+	proxy := on(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) {
+		if target == "" || strings.HasPrefix(r.URL.Path, "/direct/") {
+			content("data")(w, r)
+			return
+		}
+		http.Redirect(w, r, target+"/direct/x", http.StatusFound)
+	})
+	setProxies(t, map[string]string{"ALL_PROXY": proxy})
+	for to, ok := range map[string]bool{
+		"": true, "http://other.example": true, "http://10.0.0.1": false, "http://169.254.169.254": false, proxy: false,
+	} {
+		target = to
+		_, err := Fetch(t.Context(), []Want{{Name: "x", SHA256: sumOf("data")}},
+			Options{Dir: t.TempDir(), Mirrors: []string{"http://mirror.example"}, Limits: quick()})
+		if (err == nil) != ok {
+			t.Errorf("redirect to %q: %v", to, err)
+		}
+	}
+}
+
 // TestRedirectToTLS has servers with TLS and HTTP/2 at both ends of a redirect.
 func TestRedirectToTLS(t *testing.T) {
 	protocols := make(chan string, 2)

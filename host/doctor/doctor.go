@@ -53,7 +53,7 @@ type Options struct {
 
 // Host is what is asked of a machine.
 type Host interface {
-	// Program finds a program in PATH or in the folders of administration.
+	// Program finds a program as Kindling does when it starts one.
 	Program(name string) (path string, err error)
 	// Output is the first line that a program prints, on whichever stream; an error has its words.
 	Output(ctx context.Context, argv ...string) (string, error)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kindling/host/debian"
+	"kindling/host/programs"
 	"kindling/host/qemu"
 	"kindling/internal/event"
 )
@@ -37,16 +38,11 @@ type System struct {
 
 // Program implements Host.
 func (System) Program(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil || strings.Contains(name, "/") {
-		return path, err
+	path, err := programs.Find(name)
+	if errors.Is(err, exec.ErrNotFound) {
+		err = errors.New("not found")
 	}
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("not found")
+	return path, err
 }
 
 // Output implements Host.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kindling/host/programs"
 	"kindling/internal/event"
 )
 
@@ -41,10 +42,11 @@ func CreateLayer(ctx context.Context, path string, over Chain) error {
 
 // QEMUImg runs qemu-img.
 func QEMUImg(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "qemu-img", args...).CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
+	program, err := programs.Find("qemu-img")
+	if err != nil {
 		return errors.New("qemu-img is not here: apt-get install qemu-utils")
 	}
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("qemu-img %s: %w: %s", args[0], err, event.Clean(strings.TrimSpace(string(out))))
 	}

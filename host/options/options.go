@@ -100,6 +100,9 @@ func (r *Rootfs) Mode() Mode {
 // KernelBootstrap reports whether the guest begins with builder-hex0 and builds its own kernels.
 func (r *Rootfs) KernelBootstrap() bool { return (r.Qemu || r.BareMetal) && r.Kernel == "" }
 
+// sized reports whether the disk that the system moves to is made here, with TargetSize, and is not a real one.
+func (r *Rootfs) sized() bool { return r.Qemu || r.BareMetal && (r.Kernel != "" || r.Repo != "") }
+
 // Validate reports the first thing that cannot be as it stands; kong calls it when it has filled the struct. That there
 // is a mirror at all is RequireMirror's business, because a plan needs none.
 func (r *Rootfs) Validate() error {
@@ -115,6 +118,9 @@ func (r *Rootfs) Validate() error {
 		return fmt.Errorf("--cores %d: at least one core is needed", r.Cores)
 	case r.Qemu && r.TargetSize < 1:
 		return errors.New("--target-size: must be at least 1M")
+	case r.sized() && r.Swap > 0 && r.Swap >= r.TargetSize:
+		return fmt.Errorf("--swap %dM does not fit on a disk of --target-size %dM: give a smaller --swap or a larger --target-size",
+			r.Swap, r.TargetSize)
 	case r.Qemu && r.QemuRAM < 1:
 		return errors.New("--qemu-ram: must be at least 1 (MiB)")
 	case !isWord(r.Arch):

@@ -137,6 +137,12 @@ func TestValidate(t *testing.T) {
 		{"--bwrap --tmpfs", "--tmpfs and --bwrap exclude each other"},
 		{"-q --cores=0", "--cores 0: at least one core"},
 		{"-q --target-size=0", "--target-size: must be at least 1M"},
+		{"-q -s 99999G", "--swap 102398976M does not fit on a disk of --target-size 16384M"},
+		{"-q -s 16G", "--swap 16384M does not fit"},
+		{"-q -s 16383M", ""},
+		{"-b -k -s 2G --target-size=2G", "--swap 2048M does not fit on a disk of --target-size 2048M"},
+		{"-b -s 99G", ""}, // the real disk's size is not known
+		{"-c -s 99G", ""}, // it has no effect
 		{"-q --qemu-ram=0", "--qemu-ram: must be at least 1"},
 		{"-c --target-size=0", ""}, // QEMU only
 		{"-q -a x;y", "--arch \"x;y\": must be a plain word"},

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"kindling/host/programs"
 )
 
 // DefaultGrace is how long Stop leaves QEMU to write out its disks and end after SIGTERM.
@@ -58,7 +60,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		return nil, err
 	}
 	argv := o.Argv()
-	binary, err := exec.LookPath(argv[0])
+	binary, err := programs.Find(argv[0])
 	if err != nil {
 		return nil, fmt.Errorf("start QEMU: %w: install qemu-system-x86 or name the program's path", err)
 	}

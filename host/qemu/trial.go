@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"kindling/host/imagefile"
+	"kindling/host/programs"
 )
 
 // The trial's machine counts from trialCount down to 0. TCG takes about half a second for that on a slow processor,
@@ -96,7 +97,11 @@ func trial(ctx context.Context, program string, accel Accel) (count time.Duratio
 	ctx, cancel := context.WithTimeoutCause(ctx, TrialLimit, fmt.Errorf("did not end within %s", TrialLimit))
 	defer cancel()
 	argv := o.Argv()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	path, err := programs.Find(argv[0])
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var said bytes.Buffer
 	cmd.Stderr = &said

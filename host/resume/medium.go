@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"kindling/host/programs"
 	"kindling/internal/event"
 )
 
@@ -70,7 +71,7 @@ func (m Medium) grub(ctx context.Context) (boot, core []byte, err error) {
 	if strings.ContainsAny(m.Cmdline, "\n\r'") {
 		return nil, nil, fmt.Errorf("%w: the kernel's command line has a quote or a newline: %q", ErrGRUB, m.Cmdline)
 	}
-	program, err := exec.LookPath("grub-mkimage")
+	program, err := programs.Find("grub-mkimage")
 	if err == nil {
 		boot, err = os.ReadFile(filepath.Join(grubFolder, "boot.img"))
 	}

@@ -41,7 +41,7 @@ import (
 // DefaultBase is where runs go when nobody says where: a folder in the current one.
 const DefaultBase = "kindling-runs"
 
-// Latest is the link in a base folder to its newest run.
+// Latest is the link in a base folder to the run there that started last.
 const Latest = "latest"
 
 // The names in a run folder.
@@ -78,7 +78,7 @@ func ValidStepID(id string) bool { return stepIDRE.MatchString(id) && strings.Tr
 
 // Options say where the folder shall be.
 type Options struct {
-	Path  string    // the folder itself (--run DIR): new or empty; "latest" is left alone then
+	Path  string    // the folder itself (--run DIR): new or empty; it never becomes "latest"
 	Base  string    // otherwise: its parent; empty means DefaultBase
 	Label string    // what the run is about, part of the name; reduced to letters, digits, ".", "_", "+", "-"
 	Now   time.Time // when the run began, part of the name (UTC)
@@ -114,12 +114,21 @@ func Create(o Options) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := renameio.Symlink(filepath.Base(dir.path), filepath.Join(base, Latest)); err != nil {
-		return nil, errors.Join(fmt.Errorf("run folder: link %s: %w", filepath.Join(base, Latest), err),
-			os.RemoveAll(dir.path))
-	}
 	dir.base = filepath.Dir(dir.path)
 	return dir, nil
+}
+
+// SetLatest has the link "latest" lead to a folder that Create has made in a base folder; for other folders it does
+// nothing. It is for a run whose machine has started.
+func (d *Dir) SetLatest() error {
+	if d.base == "" {
+		return nil
+	}
+	link := filepath.Join(d.base, Latest)
+	if err := renameio.Symlink(filepath.Base(d.path), link); err != nil {
+		return fmt.Errorf("run folder: link %s: %w", link, err)
+	}
+	return nil
 }
 
 // createNumbered makes base/name, or base/name-2 and so on when a run of the same second is there already.
@@ -440,15 +449,10 @@ func (d *Dir) Busy() (bool, error) {
 	return false, nil
 }
 
-// Discard takes back the folder of a run that never began, the link "latest" beside it if that leads to it, and the
-// folder of runs if that is empty then. A run's folder that was there before stays, empty as it was.
+// Discard removes the folder of a run that never began, and the base folder if that is empty then. A run's folder that was
+// there before stays, empty as it was.
 func (d *Dir) Discard() error {
-	link := filepath.Join(filepath.Dir(d.path), Latest)
-	var errs []error
-	if target, err := os.Readlink(link); err == nil && target == filepath.Base(d.path) {
-		errs = append(errs, os.Remove(link))
-	}
-	if err := errors.Join(append(errs, d.removeNew())...); err != nil {
+	if err := d.removeNew(); err != nil {
 		return fmt.Errorf("run folder: %w", err)
 	}
 	if d.base != "" {

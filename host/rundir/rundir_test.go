@@ -56,6 +56,9 @@ func TestCreateInBase(t *testing.T) {
 		}
 	}
 	d, err := Create(Options{Base: base, Now: now.Add(time.Minute)})
+	if err == nil {
+		err = d.SetLatest()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,11 +149,59 @@ func TestLatestIsNoLink(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(base, Latest), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(Options{Base: base, Now: now}); err == nil || !strings.Contains(err.Error(), "latest") {
+	d, err := Create(Options{Base: base, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetLatest(); err == nil || !strings.Contains(err.Error(), "latest") {
 		t.Errorf("error %v", err)
 	}
-	if diff := cmp.Diff([]string{"latest/"}, tree(t, base)); diff != "" {
-		t.Errorf("left behind (-want +got):\n%s", diff)
+	if _, err := Open(d.Path()); err != nil {
+		t.Errorf("the run's folder: %v", err)
+	}
+}
+
+// TestLatestOfStarted has runs that start and runs that do not: the link is about those that do.
+func TestLatestOfStarted(t *testing.T) {
+	base := t.TempDir()
+	create := func(o Options) *Dir {
+		d, err := Create(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	leadsTo := func(want *Dir) {
+		t.Helper()
+		if got, err := filepath.EvalSymlinks(filepath.Join(base, Latest)); err != nil || got != want.Path() {
+			t.Errorf("latest is %s, %v; want %s", got, err, want.Path())
+		}
+	}
+	live := create(Options{Base: base, Now: now})
+	if _, err := os.Lstat(filepath.Join(base, Latest)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a link before a run has started: %v", err)
+	}
+	if err := live.SetLatest(); err != nil {
+		t.Fatal(err)
+	}
+	fails := create(Options{Base: base, Now: now})
+	leadsTo(live)
+	if err := fails.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	leadsTo(live)
+	named := create(Options{Path: filepath.Join(base, "named")})
+	if err := named.SetLatest(); err != nil {
+		t.Fatal(err)
+	}
+	leadsTo(live)
+	// A user's link to a run with a name of its own is the user's.
+	link := filepath.Join(base, Latest)
+	if err := errors.Join(os.Remove(link), os.Symlink("named", link), named.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(link); err != nil {
+		t.Errorf("the user's link: %v", err)
 	}
 }
 
@@ -289,12 +340,12 @@ func TestRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := first.Discard(); err != nil { // not the latest
+	if err := first.Discard(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"20260102T020405Z-x/", "latest -> 20260102T020405Z-x"}
+	want := []string{"20260102T020405Z-x/"}
 	for _, c := range contents {
-		want = append(want[:len(want)-1], "20260102T020405Z-x/"+c, want[len(want)-1])
+		want = append(want, "20260102T020405Z-x/"+c)
 	}
 	if diff := cmp.Diff(want, tree(t, base)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
