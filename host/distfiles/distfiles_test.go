@@ -110,6 +110,23 @@ func cut(data string, n int) http.HandlerFunc {
 	}
 }
 
+// cutThen ends the first connection after n bytes, refuses ranges with a status, and sends the whole file to a later
+// request for it.
+func cutThen(data string, n, code int) http.HandlerFunc {
+	var asked atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request) {
+		first := asked.Add(1) == 1
+		switch {
+		case r.Header.Get("Range") != "":
+			w.WriteHeader(code) // 206 without a Content-Range
+		case first:
+			cut(data, n)(w, r)
+		default:
+			whole(data)(w, r)
+		}
+	}
+}
+
 // stall sends n bytes and then nothing until the client goes.
 func stall(data string, n int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -169,6 +186,7 @@ func TestFetchOne(t *testing.T) {
 	w := Want{Name: name, SHA256: sumOf(data)}
 	part := partName(w)
 	right := map[string]string{name: data}
+	cutOnce := []string{"/m/" + name, fmt.Sprintf("/m/%s bytes=%d-", name, half), "/m/" + name}
 	tests := []struct {
 		name   string
 		mirror http.HandlerFunc // of the mirror, at /m/NAME
@@ -222,6 +240,21 @@ func TestFetchOne(t *testing.T) {
 			after: map[string]string{}, causes: []string{"HTTP status 206"}},
 		{name: "cut again and again", mirror: cut(data, len(data)/5+1), status: Fetched, after: right,
 			asked: nil},
+		{name: "cut, then 400", mirror: cutThen(data, half, http.StatusBadRequest), status: Fetched, after: right, asked: cutOnce},
+		{name: "cut, then 416", mirror: cutThen(data, half, http.StatusRequestedRangeNotSatisfiable), status: Fetched,
+			after: right, asked: cutOnce},
+		{name: "cut, then 501", mirror: cutThen(data, half, http.StatusNotImplemented), status: Fetched, after: right,
+			asked: cutOnce},
+		{name: "cut, then another range", mirror: cutThen(data, half, http.StatusPartialContent), status: Fetched, after: right,
+			asked: cutOnce},
+		{name: "cut and 400 for ever", mirror: func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			cut(data, half)(w, r)
+		}, status: Missing, after: map[string]string{}, asked: append(cutOnce, cutOnce[1]),
+			causes: []string{"HTTP status 400 Bad Request for the rest of the file"}},
 		{name: "cut at once", mirror: cut(data, 0), origin: content(data), status: Fetched, after: right,
 			causes: []string{"the connection ended after 0 bytes"}},
 		{name: "cut for ever", mirror: cut(data, 1000), status: Missing, after: map[string]string{part: data[:20*1000]},

@@ -120,11 +120,14 @@ func (j *job) accept(resp *http.Response) (*failure, error) {
 			return nil, nil // as above
 		}
 		return &failure{cause: "answers with another part of the file than is wanted", restart: true}, j.part.reset()
-	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && asked:
-		// The part is as long as its file or longer, and wrong.
-		return &failure{cause: "has no more than what is here, which is wrong", restart: true}, j.part.reset()
 	}
 	cause := strings.TrimSpace(fmt.Sprintf("HTTP status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
+	switch resp.StatusCode {
+	case http.StatusRequestedRangeNotSatisfiable, http.StatusBadRequest, http.StatusNotImplemented:
+		if asked { // the part is as long as the file or longer, or the server does not know ranges
+			return &failure{cause: cause + " for the rest of the file", restart: true}, j.part.reset()
+		}
+	}
 	sick := resp.StatusCode >= http.StatusInternalServerError
 	busy := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout
 	return &failure{cause: cause, passing: sick || busy, dead: sick}, nil
