@@ -22,10 +22,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"kindling/steps"
 )
@@ -738,6 +740,60 @@ func TestObstacles(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// TestUnreadable has files that this machine cannot read: they are neither right nor wrong, and keep their names.
+func TestUnreadable(t *testing.T) {
+	s := serve(t, map[string]http.HandlerFunc{"/x": content("x")})
+	x := Want{Name: "x", SHA256: sumOf("x")}
+	for name, tt := range map[string]struct {
+		target string
+		errno  syscall.Errno
+	}{
+		"read error":       {"/proc/self/mem", syscall.EIO},
+		"a loop of links":  {"x", syscall.ELOOP},
+		"a name too long":  {strings.Repeat("n", 256), syscall.ENAMETOOLONG},
+		"no more files":    {"", syscall.EMFILE},
+		"a file as folder": {"/proc/version/x", syscall.ENOTDIR},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if tt.target == "" {
+				write(t, dir, "x", "x")
+				noMoreFiles(t)
+			} else if err := os.Symlink(tt.target, filepath.Join(dir, "x")); err != nil {
+				t.Fatal(err)
+			}
+			report, err := Verify(t.Context(), []Want{x}, dir, 0, nil)
+			if !errors.Is(err, tt.errno) || errors.Is(err, ErrIncomplete) || report.Files[0].Status != Skipped {
+				t.Errorf("Verify: %v, %+v", err, report.Files)
+			}
+			report, err = Fetch(t.Context(), []Want{x}, Options{Dir: dir, Mirrors: []string{s.URL}, Limits: quick()})
+			if !errors.Is(err, tt.errno) || errors.Is(err, ErrIncomplete) || report.Files[0].Status != Skipped {
+				t.Errorf("Fetch: %v, %+v", err, report.Files)
+			}
+			if _, err := os.Lstat(filepath.Join(dir, "x")); err != nil {
+				t.Errorf("the file was moved: %v", err)
+			}
+		})
+	}
+}
+
+// noMoreFiles makes every opening of a file fail until the test ends.
+func noMoreFiles(t *testing.T) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestLocalErrorEndsTheRun has a disk that takes nothing: no other address is asked.

@@ -178,6 +178,9 @@ func (j *job) network(ctx context.Context, err error) (*failure, error) {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errStalled) {
 		return nil, ctx.Err()
 	}
+	if exhausted(err) {
+		return nil, err
+	}
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
@@ -193,9 +196,17 @@ func (j *job) network(ctx context.Context, err error) (*failure, error) {
 	return &failure{cause: causeOf(err), passing: true, dead: true}, nil
 }
 
+// exhausted reports that this machine has no more files or memory to open anything with: no other address will help.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // copyFile appends what is missing of the part from a file:// mirror.
 func (j *job) copyFile(ctx context.Context, a address, dog *watchdog) (*failure, error) {
 	f, err := os.OpenFile(filepath.Clean(a.url.Path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if exhausted(err) {
+		return nil, err
+	}
 	if err != nil {
 		_, folder := os.Stat(filepath.Dir(filepath.Clean(a.url.Path)))
 		return &failure{cause: causeOf(err), dead: folder != nil}, nil
