@@ -8,7 +8,7 @@
 # make bench   benchmarks
 # make lint    formatting, vet, golangci-lint, shellcheck, C, licences
 # make soak    SOAK_KILLS (50) power cuts at random moments of one run, each resumed; SOAK_SEED is what chance depends on
-# make fuzz    each fuzz target for FUZZTIME (10s)
+# make fuzz    each fuzz target for FUZZTIME (10s), and its rate
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -68,10 +68,15 @@ SOAK_SEED := 1
 soak: test-deps
 	SOAK_KILLS=$(SOAK_KILLS) SOAK_SEED=$(SOAK_SEED) $(GO) test -count=1 -timeout 24h -v -run '^TestKills$$' ./tests/vm
 
+# The total of a fuzz target, from lines such as "fuzz: elapsed: 1m3s, execs: 12345 (98/sec), new interesting: ...".
+RATE = { print; fflush() } \
+	$$4 == "execs:" { execs = $$5; seconds = split($$3, part, "m") > 1 ? 60 * part[1] + part[2] : part[1] + 0 } \
+	END { if (seconds > 0) printf "%s: %d executions a second\n", name, execs / seconds }
+
 fuzz:
 	for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" | awk -v name="$$package $$target" '$(RATE)'; \
 		done; \
 	done
 

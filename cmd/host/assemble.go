@@ -134,7 +134,7 @@ func assembleError(ctx context.Context, err error) error {
 	if known, ok := errors.AsType[*exitError](err); ok {
 		return known
 	}
-	return usageError("%s", err)
+	return inputError(err)
 }
 
 // assembleProgress shows how far the writing is, on a terminal only.

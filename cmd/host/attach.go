@@ -52,7 +52,7 @@ func (attachCmd) Help() string {
 func (c *attachCmd) Run(ctx context.Context, s streams) error {
 	dir, err := rundir.Open(string(c.RunFolder))
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer dir.Close()
 	v := &viewer{dir: dir, events: watch.NewTail(func() (*os.File, error) { return dir.Open(rundir.Events) }, event.MaxLine+1)}
@@ -181,7 +181,7 @@ func (stopCmd) Help() string {
 func (c *stopCmd) Run(ctx context.Context, s streams) error {
 	dir, err := rundir.Open(string(c.RunFolder))
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer dir.Close()
 	ctx, cancel := context.WithTimeout(ctx, stopPatience)

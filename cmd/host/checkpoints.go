@@ -58,19 +58,19 @@ func (checkpointsCmd) Help() string {
 func (c *checkpointsCmd) Run(out io.Writer) error {
 	dir, err := rundir.Open(string(c.RunFolder))
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer dir.Close()
 	if c.Remove != "" {
 		err := checkpoint.Remove(dir, c.Remove)
 		if errors.Is(err, checkpoint.ErrNone) {
-			return usageError("%s", err)
+			return inputError(err)
 		}
 		return err
 	}
 	list, err := checkpoint.List(dir)
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	if c.JSON {
 		return printCheckpointsJSON(out, list)
@@ -247,7 +247,7 @@ func (r *run) prepareFrom(ctx context.Context) (guest, error) {
 	}
 	o, err := c.Restored(ctx, r.dir.At(rundir.Disks), r.cmd.Boot.QemuCmd)
 	if err != nil {
-		return guest{}, usageError("%s", err)
+		return guest{}, inputError(err)
 	}
 	if machine.NeedsDemoKernel(o) {
 		if o.Kernel, _, err = demoKernel(ctx, r.cmd.Cache, c.Machine.KernelArch); err != nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -147,6 +148,52 @@ func TestFetch(t *testing.T) {
 	_, stdout, stderr = runMain(t, "fetch", "--tree", tree, "--distfiles", dir, "--verify-only")
 	if strings.Count(stdout+stderr, "seed-1.0.tar: missing") != 1 {
 		t.Errorf("a missing file is not listed once:\n%s%s", stdout, stderr)
+	}
+}
+
+// A distfile that this machine cannot read is not the distfile's fault, and keeps its name.
+func TestFetchUnreadable(t *testing.T) {
+	tree, mirror, dir := treeWithSources(t), sourceServer(t), t.TempDir()
+	if err := os.Symlink("/proc/self/mem", filepath.Join(dir, "seed-1.0.tar")); err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range [][]string{{"-m", mirror}, {"--verify-only"}} {
+		status, _, stderr := runMain(t, append([]string{"fetch", "--tree", tree, "--distfiles", dir}, more...)...)
+		if status != statusInternal || !strings.Contains(lastLine(stderr), "seed-1.0.tar: input/output error") {
+			t.Errorf("%v: status %d\n%s", more, status, stderr)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "seed-1.0.tar")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What this machine refuses is status 1, what is wrong with an input status 2 or that of its kind.
+func TestInputError(t *testing.T) {
+	for err, want := range map[error]int{
+		fs.ErrNotExist: statusUsage, syscall.ENOTDIR: statusUsage, payload.ErrRange: statusUsage,
+		syscall.EACCES: statusInternal, syscall.EIO: statusInternal, syscall.EMFILE: statusInternal, syscall.ENOSPC: statusInternal,
+		syscall.EROFS: statusInternal, syscall.EPERM: statusInternal,
+	} {
+		wrapped := fmt.Errorf("try: %w", &fs.PathError{Op: "open", Path: "x", Err: err})
+		if status, line := statusOf(inputError(wrapped), os.Stdout); status != want || line != wrapped.Error() {
+			t.Errorf("%v: status %d, %q", err, status, line)
+		}
+		for _, other := range []error{assembleError(t.Context(), wrapped), payloadError("x", wrapped), diskError(wrapped)} {
+			if status, _ := statusOf(other, os.Stdout); want == statusInternal && status != want {
+				t.Errorf("%v: %v: status %d", err, other, status)
+			}
+		}
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.Symlink("/proc/self/mem", image); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"verify", image}, {"list", image}, {"extract", image, t.TempDir()}} {
+		args = append([]string{"payload"}, args...)
+		if status, _, stderr := runMain(t, args...); status != statusInternal || !strings.Contains(stderr, "input/output error") {
+			t.Errorf("%v: status %d\n%s", args, status, stderr)
+		}
 	}
 }
 

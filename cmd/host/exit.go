@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,7 +36,7 @@ type exitStatus struct {
 func exitStatuses() []exitStatus {
 	return []exitStatus{
 		{statusOK, "success: the guest's final event said so, and nothing that the host checked contradicts it"},
-		{statusInternal, "Kindling itself failed, or the run folder's disk is full"},
+		{statusInternal, "Kindling or this machine failed: a disk is full, a file cannot be read"},
 		{statusUsage, "usage, or input that cannot be used"},
 		{statusNotReady, "doctor: this host lacks something that the embedded default needs"},
 		{statusOther, "export: the packages are not those of the list"},
@@ -71,6 +72,22 @@ func (e *exitError) Error() string { return e.line }
 // usageError is bad usage or bad input: what it was, where, and what to do.
 func usageError(format string, args ...any) error {
 	return &exitError{status: statusUsage, line: fmt.Sprintf(format, args...)}
+}
+
+// inputError is bad usage or bad input, unless err is of this machine: then it stays what it is, with status 1.
+func inputError(err error) error {
+	if ofThisMachine(err) {
+		return err
+	}
+	return usageError("%s", err)
+}
+
+// ofThisMachine reports an error of the kernel that says nothing about the content of what it was asked for.
+func ofThisMachine(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{
+		syscall.EACCES, syscall.EPERM, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT,
+		syscall.EROFS,
+	}, func(number syscall.Errno) bool { return errors.Is(err, number) })
 }
 
 // statusOf is the exit status of an error, and the line that says it, "" for one that nobody wants to read.

@@ -68,12 +68,12 @@ func (c *exportCmd) Run(ctx context.Context, s streams) error {
 	}
 	if c.Out != "" {
 		if err := checkNew(string(c.Out)); err != nil {
-			return usageError("%s", err)
+			return inputError(err)
 		}
 	}
 	guest, err := c.open(ctx)
 	if err != nil {
-		return orInterrupted(ctx, usageError("%s", err))
+		return orInterrupted(ctx, inputError(err))
 	}
 	result, err := c.export(ctx, guest)
 	if err = errors.Join(err, guest.close()); err != nil {

@@ -106,14 +106,14 @@ func (c *fetchCmd) Run(ctx context.Context, s streams) error {
 	}
 	files, err := c.Plan.distfiles(c.Tree, options.ModeChroot) // which carries everything, and knows no payload
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	wants := distfiles.Wants(files)
 	view := &fetchView{display: transfer.For(s.err, os.Getenv("TERM")), all: len(wants)}
 	result, err := c.work(ctx, wants, view.update)
 	view.display.Close()
 	if result.Files == nil && err != nil {
-		return usageError("%s", err) // nothing has been tried
+		return inputError(err) // nothing has been tried
 	}
 	if printErr := c.print(s.text(), result, err); printErr != nil {
 		return errors.Join(err, printErr)

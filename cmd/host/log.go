@@ -187,10 +187,13 @@ const runFormat = "--format goes with an image: a run has the formats of its dis
 
 // diskError makes what is wrong with an image that the user named an error of usage.
 func diskError(err error) error {
+	if ofThisMachine(err) {
+		return err
+	}
 	for _, known := range []error{diskimage.ErrInUse, diskimage.ErrNoFilesystem, diskimage.ErrProgram, imagefile.ErrFormat, imagefile.ErrCorrupt,
 		resume.ErrNoRun, resume.ErrKernel, resume.ErrGRUB, rundir.ErrBusy, rundir.ErrFile, rundir.ErrTrust, ext4.ErrCorrupt, ext4.ErrUnsupported, ext4.ErrTooLarge, fs.ErrNotExist} {
 		if errors.Is(err, known) {
-			return usageError("%s", err)
+			return inputError(err)
 		}
 	}
 	return err

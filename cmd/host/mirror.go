@@ -44,7 +44,7 @@ type mirrorLine struct {
 // Run serves until ctx ends, which is how it is meant to end.
 func (c *mirrorCmd) Run(ctx context.Context, out io.Writer) error {
 	if err := checkListen(c.Listen); err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	log := &requestLog{out: out, json: c.JSON}
 	serving, stop := context.WithCancel(ctx)
@@ -60,7 +60,7 @@ func (c *mirrorCmd) Run(ctx context.Context, out io.Writer) error {
 		if ctx.Err() != nil {
 			return nil // it was ended before it began
 		}
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	if log.err != nil {
 		stop()

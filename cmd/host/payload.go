@@ -73,12 +73,12 @@ func (c *payloadCreateCmd) Run(ctx context.Context, s streams) error {
 		err = checkOutput(c.Image)
 	}
 	if err != nil {
-		return orInterrupted(ctx, usageError("%s", err))
+		return orInterrupted(ctx, inputError(err))
 	}
 	summary, err := writePayload(ctx, c.Image, entries)
 	switch {
 	case errors.Is(err, payload.ErrSource):
-		return orInterrupted(ctx, usageError("%s", err))
+		return orInterrupted(ctx, inputError(err))
 	case err != nil:
 		return orInterrupted(ctx, err)
 	}
@@ -274,7 +274,7 @@ type listedFile struct {
 func (c *payloadListCmd) Run(s streams) error {
 	f, err := openPayload(c.Image)
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer f.Close()
 	info, files, err := payload.List(f)
@@ -342,11 +342,11 @@ type verified struct {
 // Run implements the verb. A container without SHA256SUMS cannot be verified, and is bad therefore.
 func (c *payloadVerifyCmd) Run(ctx context.Context, s streams) error {
 	if err := checkID(c.ID); err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	f, err := openPayload(c.Image)
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer f.Close()
 	display := transfer.For(s.err, os.Getenv("TERM"))
@@ -407,11 +407,11 @@ func (c *payloadExtractCmd) Run(ctx context.Context, s streams) error {
 		return usageError("--skip %d --count %d: must not be negative", c.Skip, c.Count)
 	}
 	if err := checkID(c.ID); err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	f, err := openPayload(c.Image)
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer f.Close()
 	display := transfer.For(s.err, os.Getenv("TERM"))

@@ -49,7 +49,7 @@ func (planCmd) Help() string {
 func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 	view, err := c.view()
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (c *planCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	if view.Budgets != nil {
 		if err := view.Budgets.Err(); err != nil {
-			return usageError("%s", err)
+			return inputError(err)
 		}
 	}
 	return nil

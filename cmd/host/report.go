@@ -34,7 +34,7 @@ func (reportCmd) Help() string {
 func (c *reportCmd) Run(s streams) error {
 	dir, err := rundir.Open(c.Folder)
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	defer dir.Close()
 	doc, err := readReport(dir)
@@ -42,7 +42,7 @@ func (c *reportCmd) Run(s streams) error {
 		return usageError("%s: there is no report.json: the run goes on, or was killed", c.Folder)
 	}
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	var page bytes.Buffer
 	source := reportpage.Source{Report: doc, Run: dir.FS(), Name: filepath.Base(dir.Path()) + "/report.json"}

@@ -61,7 +61,7 @@ func (c *resumeMediumCmd) Run(ctx context.Context, s streams) (err error) {
 	}
 	medium := resume.Medium{Kernel: boot.kernel, Initramfs: boot.initramfs}
 	if medium.Cmdline, err = line.Render(); err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	size, err := medium.Write(ctx, string(c.Out))
 	if err != nil {

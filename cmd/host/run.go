@@ -235,7 +235,7 @@ func (r *run) prepare(ctx context.Context) (guest, error) {
 	}
 	dir, err := rundir.Create(rundir.Options{Path: string(r.cmd.Folder), Label: r.label, Now: r.started})
 	if err != nil {
-		return guest{}, usageError("%s", err)
+		return guest{}, inputError(err)
 	}
 	r.dir = dir
 	if r.lock, err = dir.Lock(); err != nil {
@@ -254,7 +254,7 @@ func (r *run) unlock() {
 func (c *runCmd) check() error {
 	b := c.Boot
 	if err := c.Extra.Check(); err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	demoOnly := c.Variant != "" || c.Guest != "386"
 	if c.Stage0Image != "" && c.Resume == "" {
@@ -358,7 +358,7 @@ func (r *run) serve(ctx context.Context, dir string, virtual bool) (string, erro
 	} else {
 		server, err := mirror.Serve(ctx, mirror.Options{Dir: dir})
 		if err != nil {
-			return "", usageError("%s", err)
+			return "", inputError(err)
 		}
 		s.server, s.url = server, server.URL()
 	}
@@ -396,7 +396,7 @@ func (r *run) accel(ctx context.Context) (qemu.Accel, error) {
 	}
 	accel, note, err := qemu.ResolveAccel(qemu.Accel(r.cmd.Accel), probe)
 	if err != nil {
-		return "", usageError("%s", err)
+		return "", inputError(err)
 	}
 	if note != "" {
 		r.notes = append(r.notes, note)
@@ -442,7 +442,7 @@ func (r *run) virtual(ctx context.Context, m machine.Machine, kernel string) (gu
 // virtualWith is virtual, with options of the caller's making.
 func (r *run) virtualWith(ctx context.Context, m machine.Machine, o qemu.Options) (guest, error) {
 	if err := o.Validate(); err != nil {
-		return guest{}, usageError("%s", err)
+		return guest{}, inputError(err)
 	}
 	if o.Initrd != "" && !o.Incoming && !r.cmd.DryRun {
 		seeded := r.dir.At("disks/boot.cpio")
@@ -555,7 +555,7 @@ func (r *run) boot(ctx context.Context, g guest) error {
 	}
 	s, err := g.start(ctx)
 	if err != nil {
-		err = errors.Join(usageError("%s", err), r.closeConsole(), r.discard())
+		err = errors.Join(inputError(err), r.closeConsole(), r.discard())
 		if ctx.Err() != nil {
 			return &exitError{report.ResultInterrupted.ExitStatus(), "interrupted before the machine ran"}
 		}

@@ -24,7 +24,7 @@ import (
 // prepareDemo assembles the embedded default and starts its mirror.
 func (r *run) prepareDemo(ctx context.Context) (guest, error) {
 	if err := r.cmd.Net.Check(true); err != nil {
-		return guest{}, usageError("%s", err)
+		return guest{}, inputError(err)
 	}
 	packages, err := cacheDir(r.cmd.Cache)
 	if err != nil {

@@ -33,7 +33,7 @@ import (
 func openRun(path string) (*rundir.Dir, machine.Machine, error) {
 	dir, err := rundir.Open(path)
 	if err != nil {
-		return nil, machine.Machine{}, usageError("%s", err)
+		return nil, machine.Machine{}, inputError(err)
 	}
 	data, err := dir.Read(rundir.Machine, machine.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) { // a chroot, or a run of which no machine ever ran
@@ -60,7 +60,7 @@ func disksOf(dir *rundir.Dir, m machine.Machine, given machine.Given) ([]imagefi
 		}
 		for _, file := range local {
 			if err := dir.Check(file, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, usageError("%s", err)
+				return nil, inputError(err)
 			}
 		}
 		chains = append(chains, d.Chain(dir.Path()))
@@ -188,7 +188,7 @@ func (r *run) checkFiles(dir *rundir.Dir, m machine.Machine) error {
 	}
 	for _, file := range local {
 		if err := dir.Check(file, 0); err != nil {
-			return usageError("%s", err)
+			return inputError(err)
 		}
 	}
 	return nil

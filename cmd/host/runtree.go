@@ -35,7 +35,7 @@ func (r *run) prepareTree(ctx context.Context) (guest, error) {
 	boot := options.Rootfs(r.cmd.Boot)
 	boot.SerialConsole = true
 	if err := boot.Validate(); err != nil {
-		return guest{}, usageError("%s", err)
+		return guest{}, inputError(err)
 	}
 	if boot.BareMetal {
 		return guest{}, usageError("--bare-metal: nothing runs here; 'kindling assemble' makes the images and says what to do with them")

@@ -44,7 +44,7 @@ func (c *scriptsCmd) Run(ctx context.Context, out io.Writer) error {
 		err = checkNew(c.Out)
 	}
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	if err := writeNewFolder(ctx, c.Out, files); err != nil {
 		return err

@@ -57,13 +57,13 @@ type written struct {
 func (c *writeCmd) Run(ctx context.Context, s streams) error {
 	image, err := blockdev.OpenImage(c.Image)
 	if err != nil {
-		return usageError("image: %s", err)
+		return inputError(fmt.Errorf("image: %w", err))
 	}
 	defer image.Close()
 	host := blockdev.System()
 	disk, err := host.Inspect(c.Device)
 	if err != nil {
-		return usageError("%s", err)
+		return inputError(err)
 	}
 	if err := describe(s.notes(), disk, c.Image, image); err != nil {
 		return err

@@ -17,7 +17,8 @@ const initPath = "/init"
 // Rewrite makes every line that loads Linux boot root (a device such as /dev/sda1, or PARTUUID=NUMBER), once, waiting for it to appear
 // (a USB disk takes its time). What belongs to the run that wrote the file goes: Kindling's own parameters, panic=, which
 // is set so that a panic ends a run, no_timer_check, which is for a virtual machine, and which root, initramfs and init
-// that run had. All else stays as it is. It reports how many lines it has found.
+// that run had. All else stays as it is, and so does a line with a carriage return before its end. It reports how many
+// lines it has found.
 func Rewrite(text []byte, root string) ([]byte, int) {
 	var out strings.Builder
 	found := 0
@@ -25,7 +26,8 @@ func Rewrite(text []byte, root string) ([]byte, int) {
 		body := strings.TrimRight(line, "\r\n")
 		end := line[len(body):]
 		words, whole := split(body)
-		if !whole || len(words) < 2 || !loadsLinux(words[0]) {
+		// The second time, a carriage return that has become the last word would be a part of the line's end.
+		if !whole || strings.Contains(body, "\r") || len(words) < 2 || !loadsLinux(words[0]) {
 			out.WriteString(line)
 			continue
 		}
@@ -58,9 +60,10 @@ func ofTheRun(word string) bool {
 // end on it is not whole: GRUB reads on in the next one.
 func split(line string) (words []string, whole bool) {
 	var word strings.Builder
-	quote := rune(0)
+	quote := byte(0)
 	escaped := false
-	for _, c := range line {
+	for i := range len(line) {
+		c := line[i]
 		blank := c == ' ' || c == '\t'
 		switch {
 		case escaped:
@@ -78,7 +81,7 @@ func split(line string) (words []string, whole bool) {
 			}
 			continue
 		}
-		word.WriteRune(c)
+		word.WriteByte(c)
 	}
 	if word.Len() > 0 {
 		words = append(words, word.String())

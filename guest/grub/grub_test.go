@@ -27,6 +27,7 @@ func TestRewrite(t *testing.T) {
 			want + ` dyndbg="file a.c +p" a\ b`},
 		{"no parameters", "linux /boot/vmlinuz", want},
 		{"an indented line, tabs, Windows", "    linux\t/boot/vmlinuz  quiet\r", "    " + want + " quiet\r"},
+		{"bytes that are not UTF-8", "linux /boot/vmlinuz x=\xff\xc3", want + " x=\xff\xc3"},
 		{"another command for it", "linux16 /k quiet", "linux16 /k root=/dev/sda1 rootwait rw init=/init quiet"},
 	} {
 		text := "set timeout=5\nmenuentry 'Linux' {\n" + tt.line + "\n}\n"
@@ -36,7 +37,8 @@ func TestRewrite(t *testing.T) {
 		}
 	}
 	for _, same := range []string{"", "\n", "set root='hd0,msdos1'\nset linux=/boot", "  # linux /boot/vmlinuz root=x\n", "linux\n", "initrd /x root=1\n",
-		"linux /boot/vmlinuz \"a root=b\n", "linux /boot/vmlinuz root=b \\\n"} {
+		"linux /boot/vmlinuz \"a root=b\n", "linux /boot/vmlinuz root=b \\\n",
+		"linux 0 \r ", "linux 0 \\\r root=b\n"} {
 		if got, found := Rewrite([]byte(same), "/dev/sda1"); string(got) != same || found != 0 {
 			t.Errorf("%q: got %q, %d lines", same, got, found)
 		}
@@ -52,6 +54,7 @@ func TestRewrite(t *testing.T) {
 func FuzzRewrite(f *testing.F) {
 	f.Add("menuentry 'Linux' {\n    linux /boot/vmlinuz root=/dev/sda1 rootwait rw panic=10 kindling.seed=1 a=\"b c\"\n}\n")
 	f.Add("linux /k 'x")
+	f.Add("linux 0 \r ")
 	f.Fuzz(func(t *testing.T, text string) {
 		once, found := Rewrite([]byte(text), "/dev/sda1")
 		again, foundAgain := Rewrite(once, "/dev/sda1")

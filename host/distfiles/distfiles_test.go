@@ -22,10 +22,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"kindling/steps"
 )
@@ -110,6 +112,23 @@ func cut(data string, n int) http.HandlerFunc {
 	}
 }
 
+// cutThen ends the first connection after n bytes, refuses ranges with a status, and sends the whole file to a later
+// request for it.
+func cutThen(data string, n, code int) http.HandlerFunc {
+	var asked atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request) {
+		first := asked.Add(1) == 1
+		switch {
+		case r.Header.Get("Range") != "":
+			w.WriteHeader(code) // 206 without a Content-Range
+		case first:
+			cut(data, n)(w, r)
+		default:
+			whole(data)(w, r)
+		}
+	}
+}
+
 // stall sends n bytes and then nothing until the client goes.
 func stall(data string, n int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -169,6 +188,7 @@ func TestFetchOne(t *testing.T) {
 	w := Want{Name: name, SHA256: sumOf(data)}
 	part := partName(w)
 	right := map[string]string{name: data}
+	cutOnce := []string{"/m/" + name, fmt.Sprintf("/m/%s bytes=%d-", name, half), "/m/" + name}
 	tests := []struct {
 		name   string
 		mirror http.HandlerFunc // of the mirror, at /m/NAME
@@ -222,6 +242,21 @@ func TestFetchOne(t *testing.T) {
 			after: map[string]string{}, causes: []string{"HTTP status 206"}},
 		{name: "cut again and again", mirror: cut(data, len(data)/5+1), status: Fetched, after: right,
 			asked: nil},
+		{name: "cut, then 400", mirror: cutThen(data, half, http.StatusBadRequest), status: Fetched, after: right, asked: cutOnce},
+		{name: "cut, then 416", mirror: cutThen(data, half, http.StatusRequestedRangeNotSatisfiable), status: Fetched,
+			after: right, asked: cutOnce},
+		{name: "cut, then 501", mirror: cutThen(data, half, http.StatusNotImplemented), status: Fetched, after: right,
+			asked: cutOnce},
+		{name: "cut, then another range", mirror: cutThen(data, half, http.StatusPartialContent), status: Fetched, after: right,
+			asked: cutOnce},
+		{name: "cut and 400 for ever", mirror: func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			cut(data, half)(w, r)
+		}, status: Missing, after: map[string]string{}, asked: append(cutOnce, cutOnce[1]),
+			causes: []string{"HTTP status 400 Bad Request for the rest of the file"}},
 		{name: "cut at once", mirror: cut(data, 0), origin: content(data), status: Fetched, after: right,
 			causes: []string{"the connection ended after 0 bytes"}},
 		{name: "cut for ever", mirror: cut(data, 1000), status: Missing, after: map[string]string{part: data[:20*1000]},
@@ -705,6 +740,60 @@ func TestObstacles(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// TestUnreadable has files that this machine cannot read: they are neither right nor wrong, and keep their names.
+func TestUnreadable(t *testing.T) {
+	s := serve(t, map[string]http.HandlerFunc{"/x": content("x")})
+	x := Want{Name: "x", SHA256: sumOf("x")}
+	for name, tt := range map[string]struct {
+		target string
+		errno  syscall.Errno
+	}{
+		"read error":       {"/proc/self/mem", syscall.EIO},
+		"a loop of links":  {"x", syscall.ELOOP},
+		"a name too long":  {strings.Repeat("n", 256), syscall.ENAMETOOLONG},
+		"no more files":    {"", syscall.EMFILE},
+		"a file as folder": {"/proc/version/x", syscall.ENOTDIR},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if tt.target == "" {
+				write(t, dir, "x", "x")
+				noMoreFiles(t)
+			} else if err := os.Symlink(tt.target, filepath.Join(dir, "x")); err != nil {
+				t.Fatal(err)
+			}
+			report, err := Verify(t.Context(), []Want{x}, dir, 0, nil)
+			if !errors.Is(err, tt.errno) || errors.Is(err, ErrIncomplete) || report.Files[0].Status != Skipped {
+				t.Errorf("Verify: %v, %+v", err, report.Files)
+			}
+			report, err = Fetch(t.Context(), []Want{x}, Options{Dir: dir, Mirrors: []string{s.URL}, Limits: quick()})
+			if !errors.Is(err, tt.errno) || errors.Is(err, ErrIncomplete) || report.Files[0].Status != Skipped {
+				t.Errorf("Fetch: %v, %+v", err, report.Files)
+			}
+			if _, err := os.Lstat(filepath.Join(dir, "x")); err != nil {
+				t.Errorf("the file was moved: %v", err)
+			}
+		})
+	}
+}
+
+// noMoreFiles makes every opening of a file fail until the test ends.
+func noMoreFiles(t *testing.T) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestLocalErrorEndsTheRun has a disk that takes nothing: no other address is asked.

@@ -178,11 +178,12 @@ type failure struct {
 	restart bool   // the part did not fit and has been emptied: ask again for the whole file
 }
 
-// ask tries to get the file from one address, and goes on there as long as new bytes arrive. A nil failure says that
-// the part is right; an error ends the run.
+// ask tries to get the file from one address, and goes on there as long as new bytes arrive; it starts again at the first
+// byte once. A nil failure says that the part is right; an error ends the run.
 func (j *job) ask(ctx context.Context, a address) (*failure, error) {
 	j.tell(Update{Kind: Trying, Address: a.String(), Done: j.part.size})
 	var last *failure
+	restarted := false
 	for range maxAttempts {
 		before := j.part.size
 		var err error
@@ -202,7 +203,11 @@ func (j *job) ask(ctx context.Context, a address) (*failure, error) {
 			}
 			last.restart = !j.whole // what it was appended to may have been wrong
 		}
-		if !last.restart && (!last.passing || j.part.size <= before) {
+		again := last.passing && j.part.size > before
+		if last.restart {
+			again, restarted = !restarted, true
+		}
+		if !again {
 			break
 		}
 	}

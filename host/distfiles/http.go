@@ -133,11 +133,14 @@ func (j *job) accept(resp *http.Response) (*failure, error) {
 			return nil, nil // as above
 		}
 		return &failure{cause: "answers with another part of the file than is wanted", restart: true}, j.part.reset()
-	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && asked:
-		// The part is as long as its file or longer, and wrong.
-		return &failure{cause: "has no more than what is here, which is wrong", restart: true}, j.part.reset()
 	}
 	cause := strings.TrimSpace(fmt.Sprintf("HTTP status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
+	switch resp.StatusCode {
+	case http.StatusRequestedRangeNotSatisfiable, http.StatusBadRequest, http.StatusNotImplemented:
+		if asked { // the part is as long as the file or longer, or the server does not know ranges
+			return &failure{cause: cause + " for the rest of the file", restart: true}, j.part.reset()
+		}
+	}
 	sick := resp.StatusCode >= http.StatusInternalServerError
 	busy := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout
 	return &failure{cause: cause, passing: sick || busy, dead: sick}, nil
@@ -188,6 +191,9 @@ func (j *job) network(ctx context.Context, err error) (*failure, error) {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errStalled) {
 		return nil, ctx.Err()
 	}
+	if exhausted(err) {
+		return nil, err
+	}
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
@@ -203,9 +209,17 @@ func (j *job) network(ctx context.Context, err error) (*failure, error) {
 	return &failure{cause: causeOf(err), passing: true, dead: true}, nil
 }
 
+// exhausted reports that this machine has no more files or memory to open anything with: no other address will help.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // copyFile appends what is missing of the part from a file:// mirror.
 func (j *job) copyFile(ctx context.Context, a address, dog *watchdog) (*failure, error) {
 	f, err := os.OpenFile(filepath.Clean(a.url.Path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if exhausted(err) {
+		return nil, err
+	}
 	if err != nil {
 		_, folder := os.Stat(filepath.Dir(filepath.Clean(a.url.Path)))
 		return &failure{cause: causeOf(err), dead: folder != nil}, nil

@@ -47,32 +47,31 @@ type found struct {
 	irregular bool   // no file at all, which no other can be renamed over
 }
 
-// check reads the file at path and holds it against a sha256. Symbolic links are followed: the folder is the user's. An
-// error is ctx's; a file that cannot be read is Wrong.
+// check reads the file at path and compares it with a sha256. Symbolic links are followed: the folder is the user's. A file
+// that cannot be read is neither right nor wrong: that is an error, as is the end of ctx.
 func check(ctx context.Context, path, want string) (found, error) {
-	// O_NONBLOCK keeps a named pipe from waiting for a writer.
-	f, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return found{status: Missing}, nil
-	}
-	if err != nil {
-		return found{status: Wrong, cause: causeOf(err)}, nil
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return found{status: Wrong, cause: causeOf(err)}, nil
-	}
-	if !info.Mode().IsRegular() {
+	case err != nil:
+		return found{}, local(err)
+	case !info.Mode().IsRegular():
 		return found{status: Wrong, cause: "is no regular file", irregular: true}, nil
 	}
+	// O_NONBLOCK: a named pipe that has taken its place since would wait for a writer.
+	f, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return found{}, local(err)
+	}
+	defer f.Close()
 	h := sha256.New()
 	size, err := hashFile(ctx, h, f)
 	if ctx.Err() != nil {
 		return found{}, ctx.Err()
 	}
 	if err != nil {
-		return found{status: Wrong, size: size, cause: causeOf(err)}, nil
+		return found{}, local(err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		return found{status: Wrong, size: size, cause: wrongSum(got, want, size)}, nil

@@ -6,8 +6,8 @@
 // It is for what a guest has written, so every number in it is taken for a lie until it has been checked: nothing is
 // allocated by a size that the image gives, walks are bounded, and symbolic links are followed inside the image only. A
 // journal is replayed in the reader's eyes only (Recovered); WriteBack and Mend are what writes. It leaves out what a
-// bootstrap's filesystem does not have: inline data, encryption, meta block groups. It is called by package diskimage and
-// the agent. Layout: Linux, Documentation/filesystems/ext4.
+// bootstrap's filesystem does not have: inline data, encryption, meta block groups, bigalloc. It is called by package
+// diskimage and the agent. Layout: Linux, Documentation/filesystems/ext4.
 package ext4
 
 import (
@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Errors of this package; what was read where stands around them.
@@ -31,6 +32,30 @@ const (
 	feature64Bit    = 0x80
 	featureReadable = 0x2 | featureRecover | 0x40 | feature64Bit | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000
 )
+
+// roBigalloc is the one feature of s_feature_ro_compat that changes how a filesystem is read: with blocks of 1 KiB the group
+// descriptors are elsewhere.
+const roBigalloc = 0x200
+
+// incompatNames are e2fsprogs' names of the features that are refused, each at its bit.
+func incompatNames() []string {
+	return []string{0: "compression", 3: "journal_dev", 4: "meta_bg", 12: "dirdata", 15: "inline_data", 16: "encrypt", 17: "casefold"}
+}
+
+// unsupported names the features whose bits are set.
+func unsupported(bits uint32, names []string) error {
+	var text []string
+	for bit := range 32 {
+		switch {
+		case bits&(1<<bit) == 0:
+		case bit < len(names) && names[bit] != "":
+			text = append(text, names[bit])
+		default:
+			text = append(text, fmt.Sprintf("bit %d", bit))
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrUnsupported, strings.Join(text, ", "))
+}
 
 const (
 	superOffset = 1024
@@ -80,7 +105,10 @@ func Open(r io.ReaderAt) (*FS, error) {
 		f.inodeSize = int64(le16(sb, 0x58))
 	}
 	if unknown := f.incompat &^ featureReadable; unknown != 0 {
-		return nil, fmt.Errorf("%w: incompatible features %#x", ErrUnsupported, unknown)
+		return nil, unsupported(unknown, incompatNames())
+	}
+	if le32(sb, 0x64)&roBigalloc != 0 {
+		return nil, fmt.Errorf("%w: bigalloc", ErrUnsupported)
 	}
 	if f.incompat&feature64Bit != 0 {
 		f.descSize = int64(le16(sb, 0xfe))
@@ -160,8 +188,10 @@ func (f *FS) inode(number uint32) (*inode, error) {
 		return nil, fmt.Errorf("%w: inode %d is free", ErrCorrupt, number)
 	case n.size < 0:
 		return nil, fmt.Errorf("%w: inode %d has a size of %d", ErrCorrupt, number, n.size)
-	case n.flags&(flagEncrypted|flagInline) != 0:
-		return nil, fmt.Errorf("%w: inode %d, flags %#x", ErrUnsupported, number, n.flags)
+	case n.flags&flagEncrypted != 0:
+		return nil, fmt.Errorf("%w: encrypt, in inode %d", ErrUnsupported, number)
+	case n.flags&flagInline != 0:
+		return nil, fmt.Errorf("%w: inline_data, in inode %d", ErrUnsupported, number)
 	}
 	return n, nil
 }

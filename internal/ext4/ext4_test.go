@@ -243,6 +243,25 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// Features that are not supported are named, whatever the size of a block is.
+func TestUnsupportedFeatures(t *testing.T) {
+	for _, block := range []string{"1024", "4096"} {
+		for _, feature := range []string{"bigalloc", "inline_data", "meta_bg", "encrypt", "casefold"} {
+			f, err := os.Open(image(t, t.TempDir(), "8M", "-t", "ext4", "-b", block, "-O", "^resize_inode,"+feature))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := Open(f); !errors.Is(err, ErrUnsupported) || !strings.HasSuffix(err.Error(), ": "+feature) {
+				t.Errorf("%s, blocks of %s bytes: %v", feature, block, err)
+			}
+		}
+	}
+	if err := unsupported(1<<31|1<<16|1, incompatNames()); err.Error() != ErrUnsupported.Error()+": compression, encrypt, bit 31" {
+		t.Error(err)
+	}
+}
+
 // Whatever an image says, reading it ends, without a panic and in bounds. The images stay as they are, and the fuzzer
 // changes some of their bytes: one that mutates whole images copies them more than it tries them.
 func FuzzRead(f *testing.F) {

@@ -239,7 +239,7 @@ func (l *log) readSuper() error {
 	case int64(size) != l.fs.blockSize || int64(length) > int64(len(l.where)) || length < 2 || l.first == 0 || l.first >= length || l.start >= length:
 		return fmt.Errorf("%w: superblock", ErrCorrupt)
 	case l.features&^journalKnown != 0:
-		return fmt.Errorf("%w: features %#x", ErrUnsupported, l.features)
+		return unsupported(l.features&^journalKnown, []string{2: "async_commit", 5: "fast_commit"})
 	}
 	l.where = l.where[:length]
 	return nil

@@ -231,10 +231,12 @@ func (d *download) restart() error {
 }
 
 // from tries one address, again while it brings new bytes. When an older part and what this address added to it come
-// out wrong, the older part may have been wrong: then the address gets one more chance, from the start.
+// out wrong, the older part may have been wrong: then the address gets one more chance, from the start. A server that
+// does not give the rest of a file is asked for the whole file, once.
 func (d *download) from(ctx context.Context, rawURL string) (done bool, err error) {
 	d.mixed = d.size > 0
-	for range tries {
+	whole := false
+	for left := tries; left > 0; left-- {
 		before, mixed := d.size, d.mixed
 		again := false
 		switch err = d.fetch(ctx, rawURL); {
@@ -247,8 +249,14 @@ func (d *download) from(ctx context.Context, rawURL string) (done bool, err erro
 			if lerr := d.restart(); lerr != nil {
 				return false, lerr
 			}
-		case isUnsatisfiable(err) && mixed, errors.Is(err, ErrTooLarge) && d.size > before:
-			again = mixed // the part is longer than this server's file, or than any may be
+		case refusesRange(err) && before > 0 && !whole:
+			whole, again = true, true
+			left++ // what was refused is not a try
+			if lerr := d.restart(); lerr != nil {
+				return false, lerr
+			}
+		case errors.Is(err, ErrTooLarge) && d.size > before:
+			again = mixed
 			if lerr := d.restart(); lerr != nil {
 				return false, lerr
 			}
@@ -263,10 +271,14 @@ func (d *download) from(ctx context.Context, rawURL string) (done bool, err erro
 	return false, err
 }
 
-// isUnsatisfiable tells whether the server has nothing at the offset that was asked for.
-func isUnsatisfiable(err error) bool {
+// refusesRange reports an answer that a server may give because only the rest of a file was asked for: it has nothing
+// there (416), does not know ranges (400, 501), or sends another one.
+func refusesRange(err error) bool {
 	var status *StatusError
-	return errors.As(err, &status) && status.Code == 416
+	if errors.As(err, &status) {
+		return status.Code == 416 || status.Code == 400 || status.Code == 501
+	}
+	return errors.Is(err, errRange)
 }
 
 func (d *download) wrongContent(rawURL string) error {

@@ -134,6 +134,24 @@ func TestDownload(t *testing.T) {
 			want: state{File: "right"}, ranges: []string{"", "", ""}},
 		{name: "cut, goes on at the next", handlers: []http.HandlerFunc{cutThenGone(), serveFile},
 			want: state{File: "right"}, ranges: []string{"", "bytes=4096-", "bytes=4096-"}},
+		{name: "cut, then 400", handlers: []http.HandlerFunc{cutThen(http.StatusBadRequest)}, want: state{File: "right"},
+			ranges: []string{"", "bytes=4096-", ""}},
+		{name: "cut, then 416", handlers: []http.HandlerFunc{cutThen(http.StatusRequestedRangeNotSatisfiable)},
+			want: state{File: "right"}, ranges: []string{"", "bytes=4096-", ""}},
+		{name: "cut, then 501", handlers: []http.HandlerFunc{cutThen(http.StatusNotImplemented)}, want: state{File: "right"},
+			ranges: []string{"", "bytes=4096-", ""}},
+		{name: "cut, then another range", handlers: []http.HandlerFunc{cutThen(http.StatusPartialContent)},
+			want: state{File: "right"}, ranges: []string{"", "bytes=4096-", ""}},
+		{name: "an earlier part, then 501", part: content[:5000], handlers: []http.HandlerFunc{cutThen(http.StatusNotImplemented)},
+			want: state{File: "right"}, ranges: []string{"bytes=5000-", ""}},
+		{name: "cut and 400 for ever", handlers: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			cutAfter(4096)(w, r)
+		}}, want: state{Part: "4096"}, ranges: []string{"", "bytes=4096-", "", "bytes=4096-"},
+			errs: []error{&StatusError{Code: 400, Reason: "Bad Request"}}},
 		{name: "cut again and again", handlers: []http.HandlerFunc{cutAfter(100 << 10)},
 			want:   state{File: "right"},
 			ranges: []string{"", "bytes=102400-", "bytes=204800-", "bytes=307200-"}[:(len(content)+102399)/102400]},
@@ -176,6 +194,23 @@ func cutThenGone() http.HandlerFunc {
 			return
 		}
 		cutAfter(4096)(w, r)
+	}
+}
+
+// cutThen answers the first request with the start of the file, refuses ranges with a status, and sends the whole file to
+// a later request for it.
+func cutThen(status int) http.HandlerFunc {
+	var n atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request) {
+		first := n.Add(1) == 1
+		switch {
+		case r.Header.Get("Range") != "":
+			w.WriteHeader(status) // 206 without a Content-Range
+		case first:
+			cutAfter(4096)(w, r)
+		default:
+			_, _ = w.Write(content)
+		}
 	}
 }
 

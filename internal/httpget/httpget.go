@@ -27,6 +27,9 @@ var (
 	ErrStalled   = errors.New("stalled")
 )
 
+// errRange is what the error of an answer wraps whose range is not the one that was asked for.
+var errRange = errors.New("content range")
+
 // StatusError is an answer whose status is not one of success.
 type StatusError struct {
 	Code   int    // as in RFC 9110, section 15
@@ -296,7 +299,7 @@ func (h head) rangeTotal(offset, length int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	bad := fmt.Errorf("%w: content range %.80q for offset %d", ErrProtocol, text, offset)
+	bad := fmt.Errorf("%w: %w %.80q for offset %d", ErrProtocol, errRange, text, offset)
 	span, total, ok1 := strings.Cut(strings.TrimPrefix(text, "bytes "), "/")
 	from, to, ok2 := strings.Cut(span, "-")
 	if !ok1 || !ok2 || !strings.HasPrefix(text, "bytes ") {

@@ -154,7 +154,7 @@ func (im *importer) place(h Header, sum string) error {
 }
 
 // isRight reports whether the file is there with the right content. What stands in its place and is known to be wrong
-// is removed.
+// is removed. A file that cannot be read is neither.
 func (im *importer) isRight(h Header, sum string) (bool, error) {
 	there, err := im.root.Lstat(h.Name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,7 +170,11 @@ func (im *importer) isRight(h Header, sum string) (bool, error) {
 		return false, nil
 	}
 	if there.Mode().IsRegular() && there.Size() == h.Size {
-		if got, err := im.sumOf(h.Name); err == nil && got == sum {
+		got, err := im.sumOf(h.Name)
+		if err != nil {
+			return false, fmt.Errorf("read it in the destination: %w", err)
+		}
+		if got == sum {
 			return true, nil
 		}
 	}

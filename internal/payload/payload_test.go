@@ -430,3 +430,34 @@ func TestImportSpace(t *testing.T) {
 		t.Errorf("freeSpace: %d, %d, %v", free, block, err)
 	}
 }
+
+// TestCanceledKeepsRight: a file that could not be read to its end is not wrong because of that.
+func TestCanceledKeepsRight(t *testing.T) {
+	_, image := mustWrite(t, []Entry{BytesEntry("a", []byte("right"))})
+	dst := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dst, "a"), []byte("right"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	c, err := openContents(bytes.NewReader(image), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, sum, err := c.next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	im := &importer{c: c, root: root, dst: dst, pump: newPump(ctx, c, nil)}
+	if right, err := im.isRight(h, sum); right || !errors.Is(err, context.Canceled) {
+		t.Errorf("right %v, error %v", right, err)
+	}
+	if _, err := root.Lstat("a"); err != nil {
+		t.Errorf("it was removed: %v", err)
+	}
+}
