@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"kindling/host/assemble"
 	"kindling/host/options"
 	"kindling/host/planview"
 	"kindling/host/tree"
@@ -79,6 +80,9 @@ func (c *planCmd) view() (*planview.View, error) {
 		return nil, err
 	}
 	defer tree.Close()
+	if err := assemble.CheckTree(tree, &c.Boot); err != nil {
+		return nil, err
+	}
 	all, err := plans(tree, &c.Boot, &c.Media, &c.Extra, rootName(c.Root))
 	if err != nil {
 		return nil, inTree(c.Tree, err)

@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -207,15 +208,28 @@ func TestPlanExtra(t *testing.T) {
 	}
 }
 
+// emptyFolder leaves nothing in dir, as a submodule has it that was not fetched.
+func emptyFolder(t *testing.T, dir string) {
+	t.Helper()
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPlanErrors(t *testing.T) {
 	tree := smallTree(t)
 	bad := smallTree(t)
 	writeTestFile(t, filepath.Join(bad, "steps", "manifest"), "build: a ( B = C )\n")
 	flat := smallTree(t)
 	writeTestFile(t, filepath.Join(flat, "steps", "manifest"), "build: a\n")
+	nested, noSeeds := smallTree(t), smallTree(t)
+	emptyFolder(t, filepath.Join(nested, "seed/stage0-posix/M2libc"))
+	emptyFolder(t, filepath.Join(noSeeds, "builder-hex0"))
 	tests := []struct {
 		name, args, want string
 	}{
+		{"empty nested submodule", "--tree " + nested + " -c", "M2libc is empty: fetch the submodules (git submodule update --init --recursive)"},
+		{"empty builder-hex0", "--tree " + noSeeds + " -q", "builder-hex0 is empty: fetch the submodules"},
 		{"no tree", "--qemu", "--tree"},
 		{"no mode", "--tree " + tree, "no mode"},
 		{"two modes", "--tree " + tree + " -q -c", "exclude each other"},

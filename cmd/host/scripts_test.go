@@ -48,6 +48,14 @@ func smallTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	unpack(t, dir, filepath.Join("..", "..", "steps", "testdata", "tree.txtar"))
+	for _, name := range []string{
+		"builder-hex0/builder-hex0-x86-stage1.hex0", "builder-hex0/builder-hex0-x86-stage2.hex0", "seed/seed.kaem",
+		"seed/stage0-posix/x86/hex0_x86.hex0", "seed/stage0-posix/x86/kaem-minimal.hex0",
+		"seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed", "seed/stage0-posix/M2libc/x86.c",
+	} {
+		writeTestFile(t, filepath.Join(dir, name), "")
+	}
+	writeTestFile(t, filepath.Join(dir, "seed/stage0-posix/kaem.x86"), "./x86/artifact/hex0 ./M2libc/x86.c\n")
 	return dir
 }
 
@@ -183,6 +191,9 @@ func TestScriptsErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "/steps", "no such file"},
+		{"empty nested submodule", func(t *testing.T, tree, _ string) {
+			emptyFolder(t, filepath.Join(tree, "seed/stage0-posix/M2libc"))
+		}, "/steps", "M2libc is empty: fetch the submodules (git submodule update --init --recursive)"},
 		{"no env", func(t *testing.T, tree, _ string) {
 			if err := os.Remove(filepath.Join(tree, "steps", "env")); err != nil {
 				t.Fatal(err)

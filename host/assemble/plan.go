@@ -180,19 +180,25 @@ func (p *planner) inTree(err error) error {
 	return fmt.Errorf("tree %s: %w", p.tree.Dir(), err)
 }
 
-// checkTree looks for what the mode needs, and for a change in the one file that must stay as it is.
-func (p *planner) checkTree() error {
+// CheckTree reports what t lacks for media of that mode, as an error that wraps tree.ErrShape and names the folder.
+func CheckTree(t *tree.Tree, boot *options.Rootfs) error {
 	need := []string{tree.Steps, tree.Seed}
-	boot := &p.a.Options.Boot
-	if boot.EarlyPreseed == "" {
-		need = append(need, tree.Stage0)
-	} else {
+	if boot.EarlyPreseed != "" {
 		need = append(need, tree.Seed+"/preseeded.kaem")
 	}
 	if boot.KernelBootstrap() {
-		need = append(need, stage1File, stage2File)
+		need = append(need, tree.BuilderHex0, stage1File, stage2File)
 	}
-	if err := p.tree.Require(need...); err != nil {
+	if err := t.Require(need...); err != nil || boot.EarlyPreseed != "" {
+		return err
+	}
+	return t.RequireSeeds(archDir(boot.Arch), boot.KernelBootstrap())
+}
+
+// checkTree looks for what the mode needs, and for a change in the one file that must stay as it is.
+func (p *planner) checkTree() error {
+	boot := &p.a.Options.Boot
+	if err := CheckTree(p.tree, boot); err != nil {
 		return err
 	}
 	if !boot.KernelBootstrap() {

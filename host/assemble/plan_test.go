@@ -96,6 +96,9 @@ func TestRefused(t *testing.T) {
 		{"agent is a folder", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = repo }, tree.ErrEntry, "agent"},
 		{"no manifest", remove("steps/manifest"), tree.ErrShape, "steps/manifest"},
 		{"empty submodule", empty("seed/stage0-posix"), tree.ErrShape, "submodules"},
+		{"empty nested submodule", emptyNested, tree.ErrShape, "seed/stage0-posix/M2libc is empty"},
+		{"no command's source", remove("seed/stage0-posix/x86/kaem-minimal.hex0"), tree.ErrShape, "x86/kaem-minimal.hex0"},
+		{"empty builder-hex0", empty("builder-hex0"), tree.ErrShape, "builder-hex0 is empty"},
 		{"no builder-hex0", remove("builder-hex0"), tree.ErrShape, "builder-hex0"},
 		{"missing distfiles", remove("distfiles/make-1.0.tar.bz2"), assemble.ErrMissing, "1 distfiles are missing (make-1.0.tar.bz2)"},
 		{"stage1 is no hex0", replace("builder-hex0/builder-hex0-x86-stage1.hex0", "zz\n"), assemble.ErrHex0, "line 1"},
@@ -138,6 +141,12 @@ func empty(name string) spoiler {
 			t.Fatal(err)
 		}
 	}
+}
+
+// emptyNested is a submodule of stage0-posix that its first script names and that was not fetched.
+func emptyNested(t *testing.T, s *small, o *assemble.Options) {
+	replace("seed/stage0-posix/kaem.x86", "./x86/artifact/hex0 ./M2libc/x86.c\n")(t, s, o)
+	empty("seed/stage0-posix/M2libc")(t, s, o)
 }
 
 func replace(name, text string) spoiler {
