@@ -87,16 +87,15 @@ func (c *planCmd) view() (*planview.View, error) {
 	if err != nil {
 		return nil, inTree(c.Tree, err)
 	}
+	if err := overlay.CheckSteps(tree.FS(), all); err != nil {
+		return nil, inTree(c.Tree, err)
+	}
 	main, extra := all[0], all[1:]
 	facts := planview.Facts{
 		Tree: c.Tree, Mode: string(c.Boot.Mode()), Media: c.Media.Media(&c.Boot), Payload: c.Media.Wanted(&c.Boot),
 		Extra: extra, Warnings: c.Boot.Warnings(),
 	}
 	facts.Warnings = append(facts.Warnings, c.Extra.Warnings()...)
-	facts.Warnings = append(facts.Warnings, main.Missing(tree.FS(), overlay.Provides)...)
-	for _, p := range extra {
-		facts.Warnings = append(facts.Warnings, p.Missing(tree.FS(), func(steps.Step) bool { return false })...)
-	}
 	if main.Root == steps.MainRoot {
 		if err := c.held(tree.FS(), main, extra, &facts); err != nil {
 			return nil, inTree(c.Tree, err)
