@@ -118,7 +118,10 @@ func plans(
 			return nil, err
 		}
 	}
-	config := media.Config(boot)
+	config, err := assemble.TreeConfig(tree, boot, media)
+	if err != nil {
+		return nil, err
+	}
 	if err := extra.Config(config); err != nil {
 		return nil, err
 	}

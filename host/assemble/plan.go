@@ -221,10 +221,23 @@ func (p *planner) checkTree() error {
 	return nil
 }
 
+// TreeConfig is bootstrap.cfg with a payload taken into account, with the variables that the tree's rootfs.py writes.
+func TreeConfig(t *tree.Tree, boot *options.Rootfs, media *options.Payload) (*steps.Config, error) {
+	rootfs, err := readFile(t, "rootfs.py")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return options.ConfigOf(rootfs, media.Config(boot)), nil
+}
+
 // steps plans with the configuration and the manifest that go on the media.
 func (p *planner) steps() error {
 	o := &p.a.Options
-	p.a.Config = o.Payload.Config(&o.Boot)
+	config, err := TreeConfig(p.tree, &o.Boot, &o.Payload)
+	if err != nil {
+		return p.inTree(err)
+	}
+	p.a.Config = config
 	if err := o.Extra.Config(p.a.Config); err != nil {
 		return err
 	}
@@ -232,7 +245,7 @@ func (p *planner) steps() error {
 	for _, v := range o.Net.Variables() {
 		p.keys = append(p.keys, overlay.Key{Name: v.Name, Value: v.Value, Type: `""`, Short: "How the guest's network is configured"})
 	}
-	config := p.a.Config.Clone()
+	config = p.a.Config.Clone()
 	if o.Boot.NoCreateConfig && o.Boot.KernelBootstrap() {
 		config.Set("KERNEL_BOOTSTRAP", "True") // as the configurator sets it under builder-hex0
 	}

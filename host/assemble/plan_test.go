@@ -127,6 +127,30 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A tree of before October 2025 is read as it is: sources without types, and the variables of its own rootfs.py.
+func TestOldTree(t *testing.T) {
+	s := makeTree(t, t.TempDir(), usualShape())
+	c := modeCase{boot: bare(nil), payload: options.Payload{Payload: "off"}}
+	o := c.options(t, s)
+	name := filepath.Join(s.tree, "steps/make-1.0/sources")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	untyped := strings.TrimPrefix(strings.ReplaceAll("\n"+string(text), "\nf ", "\n"), "\n")
+	replace("steps/make-1.0/sources", untyped)(t, &s, &o)
+	replace("rootfs.py", `config.write(f"ARCH={args.arch}\n")`)(t, &s, &o)
+	a := c.plan(t, s)
+	for _, v := range a.Config.Variables() {
+		if v.Name == "QEMU" || strings.HasPrefix(v.Name, "MIRRORS") {
+			t.Errorf("%s=%s is in bootstrap.cfg", v.Name, v.Value)
+		}
+	}
+	if !slices.ContainsFunc(a.Distfiles, func(f steps.Distfile) bool { return f.Name == "make-1.0.tar.bz2" }) {
+		t.Error("a distfile of the untyped file is not planned")
+	}
+}
+
 type spoiler = func(t *testing.T, s *small, o *assemble.Options)
 
 func remove(name string) spoiler {
