@@ -151,6 +151,31 @@ func TestOldTree(t *testing.T) {
 	}
 }
 
+// The same commit as a clone and as a worktree gives the same media: what is called ".git" is on none of them.
+func TestNoGit(t *testing.T) {
+	for _, c := range modeCases(makeRepo(t)) {
+		clone, worktree := makeTree(t, t.TempDir(), usualShape()), makeTree(t, t.TempDir(), usualShape())
+		var o assemble.Options
+		for _, dir := range []string{"", "seed/", "seed/stage0-posix/", "seed/stage0-posix/x86/", "steps/", "steps-own/"} {
+			if err := os.Mkdir(filepath.Join(clone.tree, dir+".git"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			replace(dir+".git/HEAD", "ref: refs/heads/master\n")(t, &clone, &o)
+			replace(dir+".git", "gitdir: /home/user/.git/worktrees/x\n")(t, &worktree, &o)
+		}
+		if diff := cmp.Diff(describe(c.plan(t, clone)), describe(c.plan(t, worktree))); diff != "" {
+			t.Errorf("%s (-clone +worktree):\n%s", c.name, diff)
+		}
+		for _, m := range c.plan(t, worktree).Media {
+			for _, e := range m.Entries {
+				if filepath.Base(e.Path) == ".git" {
+					t.Errorf("%s: %s has %s", c.name, m.Name, e.Path)
+				}
+			}
+		}
+	}
+}
+
 type spoiler = func(t *testing.T, s *small, o *assemble.Options)
 
 func remove(name string) spoiler {

@@ -160,7 +160,8 @@ type Entry struct {
 }
 
 // List lists everything below the folder name of fsys, in byte order of the paths, each folder before what is in it. The
-// folder itself is not in the list. Links are followed, as rootfs.py's copies do. Errors name the file: those of fsys, a
+// folder itself is not in the list, and neither is what is called ".git": a folder in a clone, a file with a path of the
+// host in a submodule or a worktree. Links are followed, as rootfs.py's copies do. Errors name the file: those of fsys, a
 // link that leads nowhere or out of fsys, and ErrEntry for devices, pipes, sockets, links that lead in circles, and
 // names with a control character.
 func List(fsys fs.FS, name string) ([]Entry, error) {
@@ -187,6 +188,9 @@ func (l *lister) dir(rel string, depth int) error {
 		return fmt.Errorf("list %s: %w", full, err)
 	}
 	for _, e := range entries {
+		if e.Name() == ".git" {
+			continue
+		}
 		if err := l.entry(path.Join(rel, e.Name()), e, depth); err != nil {
 			return err
 		}

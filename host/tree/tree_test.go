@@ -112,14 +112,16 @@ func TestRequireSeeds(t *testing.T) {
 
 func TestList(t *testing.T) {
 	fsys := fstest.MapFS{
-		"top/b":       {Data: []byte("22"), Mode: 0o644},
-		"top/a b/x":   {Data: []byte("1"), Mode: 0o744},
-		"top/a":       {Mode: 0o600},
-		"top/.git":    {Data: []byte("333")},
-		"beside/left": {},
+		"top/b":             {Data: []byte("22"), Mode: 0o644},
+		"top/a b/x":         {Data: []byte("1"), Mode: 0o744},
+		"top/a":             {Mode: 0o600},
+		"top/.git":          {Data: []byte("333")},
+		"top/.gitx":         {Data: []byte("4444")},
+		"top/a b/.git/HEAD": {},
+		"beside/left":       {},
 	}
 	want := []tree.Entry{
-		{Path: ".git", Size: 3}, {Path: "a"}, {Path: "a b", Dir: true}, {Path: "a b/x", Exec: true, Size: 1}, {Path: "b", Size: 2},
+		{Path: ".gitx", Size: 4}, {Path: "a"}, {Path: "a b", Dir: true}, {Path: "a b/x", Exec: true, Size: 1}, {Path: "b", Size: 2},
 	}
 	got, err := tree.List(fsys, "top")
 	if err != nil {
