@@ -190,6 +190,11 @@ func (c *Config) Set(name, value string) {
 	}
 }
 
+// Unset removes all lines of name.
+func (c *Config) Unset(name string) {
+	c.vars = slices.DeleteFunc(c.vars, func(v Variable) bool { return v.Name == name })
+}
+
 // define does what define() of seed/script-generator.c does, which never looks at the first variable: a define of that
 // one is appended, later ones then change the appended line. In an empty configuration it even writes it twice.
 func (c *Config) define(name, value string) {

@@ -4,6 +4,7 @@
 package steps
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,9 @@ import (
 	"slices"
 	"strings"
 )
+
+// GeneratorPath is the source of the tree's own generator, whose scripts Scripts writes.
+const GeneratorPath = "seed/script-generator.c"
 
 // MainRoot is the root of the bootstrap itself, "/steps" in the guest. Its scripts start in kaem, those of every other
 // root in bash: other roots run when the main steps are done.
@@ -89,6 +93,7 @@ type Plan struct {
 
 	manifest Manifest
 	entries  []entry
+	plainE   bool // the tree's generator writes "set -E" alone into interactive scripts
 }
 
 // entry is what became of one directive of the manifest; Plan.entries has one for each.
@@ -134,6 +139,9 @@ func NewPlanOf(manifest Manifest, tree fs.FS, root string, cfg *Config) (*Plan, 
 	if err := p.readSources(tree); err != nil {
 		return nil, err
 	}
+	if err := p.readGenerator(tree); err != nil {
+		return nil, err
+	}
 	p.evaluate()
 	return p, nil
 }
@@ -175,6 +183,22 @@ func (p *Plan) readSources(tree fs.FS) error {
 		p.entries = append(p.entries, e)
 	}
 	return nil
+}
+
+// readGenerator finds out what the tree's generator writes into scripts of interactive runs: "set -E" until February 2025,
+// "set -eEo pipefail" since, and where there is none.
+func (p *Plan) readGenerator(tree fs.FS) error {
+	file, err := tree.Open(GeneratorPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open generator: %w", err)
+	}
+	defer file.Close()
+	text, err := readLimited(GeneratorPath, file)
+	p.plainE = bytes.Contains(text, []byte(`"set -E\n`))
+	return err
 }
 
 func readSources(tree fs.FS, name string) ([]Source, error) {

@@ -97,6 +97,8 @@ func (g *generator) start(number int, family Family) {
 		g.write("set -e\n")
 	case family == FamilyEarlyBash:
 		g.write("set -e\n", trapEarlyBash)
+	case g.plan.plainE:
+		g.write("set -E\n", trapBash)
 	default:
 		g.write("set -eEo pipefail\n", trapBash)
 	}

@@ -98,6 +98,31 @@ func TestScriptsGolden(t *testing.T) {
 	}
 }
 
+// A tree of before February 2025 has its own line before the trap of interactive scripts.
+func TestScriptsOldTrap(t *testing.T) {
+	const interactive = "KERNEL_BOOTSTRAP=True\nCHROOT=False\nINTERACTIVE=True\n"
+	for line, want := range map[string]string{
+		`fputs("set -E\ntrap 'env PS1=`:            "set -E\ntrap ",
+		`fputs("set -eEo pipefail\ntrap 'env PS1=`: "set -eEo pipefail\ntrap ",
+	} {
+		tree := smallTree(t)
+		tree[steps.GeneratorPath] = &fstest.MapFile{Data: []byte(line)}
+		for root, script := range map[string]string{steps.MainRoot: "/steps/2.sh", "steps-extra": "/steps-extra/0.sh"} {
+			files, err := newPlan(t, tree, root, interactive).Scripts(tree["steps/env"].Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var traps int
+			for _, f := range files {
+				traps += bytes.Count(f.Data, []byte("\n"+want))
+			}
+			if traps == 0 {
+				t.Errorf("%s: no script has %q; %s is\n%s", root, want, script, content(t, files, script))
+			}
+		}
+	}
+}
+
 func TestScriptsLongUninstall(t *testing.T) {
 	words := strings.Repeat(" /usr/share/some/file", 1000)
 	tree := fstest.MapFS{"steps/manifest": {Data: []byte("build: bash-1\nuninstall:" + words + "\n")}}

@@ -27,7 +27,13 @@ type Source struct {
 //	line = "f" url sha256 [name]
 //	     | ("g" | "git") git-url (snapshot-url | "_") sha256 [name]
 //
-// Words stand between single spaces, one space at the end of a line is ignored. Without a name the file is named as
+// Trees before October 2025 have files without types, known by a first line that begins with a URL; all lines of such a
+// file are
+//
+//	line = url sha256 [name]
+//	     | "git://"... (snapshot-url | "_") sha256 [name]
+//
+// and are read as those of type "f" and "git". Words stand between single spaces, one space at the end of a line is ignored. Without a name the file is named as
 // the last part of the URL; "_" (there is no snapshot) needs a name. Errors are *ParseError with name and line.
 func ParseSources(name string, r io.Reader) ([]Source, error) {
 	data, err := readLimited(name, r)
@@ -35,6 +41,8 @@ func ParseSources(name string, r io.Reader) ([]Source, error) {
 		return nil, err
 	}
 	var sources []Source
+	first, _, _ := strings.Cut(string(data), " ")
+	untyped := isURL(first)
 	number := 0
 	for line := range strings.SplitAfterSeq(string(data), "\n") {
 		number++
@@ -42,7 +50,7 @@ func ParseSources(name string, r io.Reader) ([]Source, error) {
 			break // behind the last newline
 		}
 		text, terminated := strings.CutSuffix(line, "\n")
-		source, msg := parseSource(text)
+		source, msg := parseSource(text, untyped)
 		if msg == "" && !terminated {
 			msg = "the last line does not end in a newline: the shell in the guest would not read it"
 		}
@@ -55,8 +63,8 @@ func ParseSources(name string, r io.Reader) ([]Source, error) {
 	return sources, nil
 }
 
-// parseSource parses one line without its newline.
-func parseSource(line string) (s Source, msg string) {
+// parseSource parses one line without its newline, and without a type if it is untyped.
+func parseSource(line string, untyped bool) (s Source, msg string) {
 	if bad := badByte(line); bad != "" {
 		return Source{}, bad
 	}
@@ -69,7 +77,14 @@ func parseSource(line string) (s Source, msg string) {
 			return Source{}, "a tab, two spaces or a space at the beginning: words stand between single spaces"
 		}
 	}
-	s.Type, fields = fields[0], fields[1:]
+	switch {
+	case untyped && strings.HasPrefix(fields[0], "git://"):
+		s.Type = "git"
+	case untyped:
+		s.Type = "f"
+	default:
+		s.Type, fields = fields[0], fields[1:]
+	}
 	switch s.Type {
 	case "f":
 	case "g", "git":
@@ -80,10 +95,10 @@ func parseSource(line string) (s Source, msg string) {
 		return Source{}, "unknown type " + quote(s.Type) + ": f (a file), g or git (a snapshot of a repository) are known"
 	}
 	if len(fields) < 2 {
-		return Source{}, "too few words: a line is " + sourceForm(s.Type)
+		return Source{}, "too few words: a line is " + sourceForm(s.Type, untyped)
 	}
 	if len(fields) > 3 {
-		return Source{}, "unexpected " + quote(fields[3]) + ": a line is " + sourceForm(s.Type)
+		return Source{}, "unexpected " + quote(fields[3]) + ": a line is " + sourceForm(s.Type, untyped)
 	}
 	s.URL, s.SHA256 = fields[0], fields[1]
 	if len(fields) == 3 {
@@ -138,11 +153,15 @@ func CheckDistfileName(s string) string {
 	return ""
 }
 
-func sourceForm(kind string) string {
-	if kind == "f" {
-		return "\"f url sha256 [name]\""
+func sourceForm(kind string, untyped bool) string {
+	form := "url sha256 [name]"
+	if kind != "f" {
+		form = "git-url snapshot-url-or-_ sha256 [name]"
 	}
-	return "\"" + kind + " git-url snapshot-url-or-_ sha256 [name]\""
+	if !untyped {
+		form = kind + " " + form
+	}
+	return "\"" + form + "\""
 }
 
 func isSHA256(s string) bool {

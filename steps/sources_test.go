@@ -42,6 +42,39 @@ func TestParseSources(t *testing.T) {
 	}
 }
 
+// Files of trees before October 2025 have no column of types; one file is of one kind.
+func TestParseUntypedSources(t *testing.T) {
+	text := "https://a.example/x/one.tar.gz " + someSum + " \n" +
+		"http://a.example/two " + someSum + " two-1.0\n" +
+		"git://a.example/three.git~v3 https://a.example/three-3.tar.gz " + someSum + "\n" +
+		"git://a.example/four~abc _ " + someSum + " four.tar.gz\n"
+	want := []steps.Source{
+		{Type: "f", URL: "https://a.example/x/one.tar.gz", SHA256: someSum, Name: "one.tar.gz", Line: 1},
+		{Type: "f", URL: "http://a.example/two", SHA256: someSum, Name: "two-1.0", Line: 2},
+		{
+			Type: "git", URL: "https://a.example/three-3.tar.gz", GitURL: "git://a.example/three.git~v3",
+			SHA256: someSum, Name: "three-3.tar.gz", Line: 3,
+		},
+		{Type: "git", URL: "_", GitURL: "git://a.example/four~abc", SHA256: someSum, Name: "four.tar.gz", Line: 4},
+	}
+	got, err := steps.ParseSources("s", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sources (-want +got):\n%s", diff)
+	}
+	for line, want := range map[string]string{
+		"f https://a.example/x " + someSum + "\n":            "is no sha256",
+		"https://a.example/x\n":                              "a line is \"url sha256 [name]\"",
+		"git://a.example/x~1 " + someSum + "\n":              "a line is \"git-url snapshot-url-or-_ sha256 [name]\"",
+		"https://a.example/x " + someSum + " name another\n": "unexpected \"another\"",
+	} {
+		_, err := steps.ParseSources("s", strings.NewReader(text+line))
+		checkParseError(t, err, "s:5: ", want)
+	}
+}
+
 // TestParseSourcesErrors has each bad line as the second one.
 func TestParseSourcesErrors(t *testing.T) {
 	const url = "https://a.example/x"

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"kindling/host/assemble"
 	"kindling/host/options"
 	"kindling/host/planview"
 	"kindling/host/tree"
@@ -79,8 +80,14 @@ func (c *planCmd) view() (*planview.View, error) {
 		return nil, err
 	}
 	defer tree.Close()
+	if err := assemble.CheckTree(tree, &c.Boot); err != nil {
+		return nil, err
+	}
 	all, err := plans(tree, &c.Boot, &c.Media, &c.Extra, rootName(c.Root))
 	if err != nil {
+		return nil, inTree(c.Tree, err)
+	}
+	if err := overlay.CheckSteps(tree.FS(), all); err != nil {
 		return nil, inTree(c.Tree, err)
 	}
 	main, extra := all[0], all[1:]
@@ -89,10 +96,6 @@ func (c *planCmd) view() (*planview.View, error) {
 		Extra: extra, Warnings: c.Boot.Warnings(),
 	}
 	facts.Warnings = append(facts.Warnings, c.Extra.Warnings()...)
-	facts.Warnings = append(facts.Warnings, main.Missing(tree.FS(), overlay.Provides)...)
-	for _, p := range extra {
-		facts.Warnings = append(facts.Warnings, p.Missing(tree.FS(), func(steps.Step) bool { return false })...)
-	}
 	if main.Root == steps.MainRoot {
 		if err := c.held(tree.FS(), main, extra, &facts); err != nil {
 			return nil, inTree(c.Tree, err)
@@ -115,7 +118,10 @@ func plans(
 			return nil, err
 		}
 	}
-	config := media.Config(boot)
+	config, err := assemble.TreeConfig(tree, boot, media)
+	if err != nil {
+		return nil, err
+	}
 	if err := extra.Config(config); err != nil {
 		return nil, err
 	}

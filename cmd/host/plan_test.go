@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -157,6 +158,7 @@ func TestPlanText(t *testing.T) {
 func TestPlanExtra(t *testing.T) {
 	tree, other := smallTree(t), filepath.Join(t.TempDir(), "steps-other")
 	writeTestFile(t, filepath.Join(other, "manifest"), "build: other-1\n")
+	writeTestFile(t, filepath.Join(other, "other-1", "pass1.sh"), "")
 	writeTestFile(t, filepath.Join(other, "other-1", "sources"), "f https://example.org/other.tar "+strings.Repeat("5", 64)+"\n")
 	args := []string{"--tree", tree, "-q", "--external-sources"}
 	without := planJSON(t, args...)
@@ -207,15 +209,32 @@ func TestPlanExtra(t *testing.T) {
 	}
 }
 
+// emptyFolder leaves nothing in dir, as a submodule has it that was not fetched.
+func emptyFolder(t *testing.T, dir string) {
+	t.Helper()
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPlanErrors(t *testing.T) {
 	tree := smallTree(t)
 	bad := smallTree(t)
 	writeTestFile(t, filepath.Join(bad, "steps", "manifest"), "build: a ( B = C )\n")
 	flat := smallTree(t)
 	writeTestFile(t, filepath.Join(flat, "steps", "manifest"), "build: a\n")
+	nested, noSeeds, noScript, noFolder := smallTree(t), smallTree(t), smallTree(t), smallTree(t)
+	emptyFolder(t, filepath.Join(noScript, "steps/improve"))
+	emptyFolder(t, filepath.Join(noFolder, "steps/late-1.0"))
+	emptyFolder(t, filepath.Join(nested, "seed/stage0-posix/M2libc"))
+	emptyFolder(t, filepath.Join(noSeeds, "builder-hex0"))
 	tests := []struct {
 		name, args, want string
 	}{
+		{"empty nested submodule", "--tree " + nested + " -c", "M2libc is empty: fetch the submodules (git submodule update --init --recursive)"},
+		{"missing script", "--tree " + noScript + " -c", "improve: reconfigure: the tree has no steps/improve/reconfigure.sh"},
+		{"missing pass", "--tree " + noFolder + " -c", "build: late-1.0: the tree has no steps/late-1.0/pass1.sh"},
+		{"empty builder-hex0", "--tree " + noSeeds + " -q", "builder-hex0 is empty: fetch the submodules"},
 		{"no tree", "--qemu", "--tree"},
 		{"no mode", "--tree " + tree, "no mode"},
 		{"two modes", "--tree " + tree + " -q -c", "exclude each other"},

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"kindling/host/options"
+	"kindling/host/tree"
 	"kindling/steps"
 )
 
@@ -59,25 +60,37 @@ func (c *scriptsCmd) generate(ctx context.Context) ([]steps.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := openTree(c.Tree, &options.Extra{ExtraRoot: c.ExtraRoot})
+	checkout, err := openTree(c.Tree, &options.Extra{ExtraRoot: c.ExtraRoot})
 	if err != nil {
 		return nil, err
 	}
-	defer tree.Close()
+	defer checkout.Close()
+	if err := requireSeeds(checkout, cfg); err != nil {
+		return nil, err
+	}
 	root := rootName(c.Root)
-	plan, err := steps.NewPlan(tree.FS(), root, cfg)
+	plan, err := steps.NewPlan(checkout.FS(), root, cfg)
 	if err != nil {
 		return nil, inTree(c.Tree, err)
 	}
 	var env []byte
 	if root == steps.MainRoot {
 		// Scripts in bash source it in the guest; only kaem's have it written into them.
-		if env, err = fs.ReadFile(tree.FS(), path.Join(root, "env")); err != nil {
+		if env, err = fs.ReadFile(checkout.FS(), path.Join(root, "env")); err != nil {
 			return nil, inTree(c.Tree, err)
 		}
 	}
 	files, err := plan.Scripts(env)
 	return files, inTree(c.Tree, err)
+}
+
+// requireSeeds reports what is missing in front of the scripts: a guest reaches them from the seeds.
+func requireSeeds(t *tree.Tree, cfg *steps.Config) error {
+	arch := cfg.Get("ARCH_DIR")
+	if arch == "" {
+		arch = "x86"
+	}
+	return t.RequireSeeds(arch, cfg.Get("KERNEL_BOOTSTRAP") == "True")
 }
 
 // readConfig reads a configuration, which a shell may also give as a pipe: until ctx ends.

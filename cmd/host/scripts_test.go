@@ -48,6 +48,21 @@ func smallTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	unpack(t, dir, filepath.Join("..", "..", "steps", "testdata", "tree.txtar"))
+	for _, name := range []string{
+		"builder-hex0/builder-hex0-x86-stage1.hex0", "builder-hex0/builder-hex0-x86-stage2.hex0", "seed/seed.kaem",
+		"seed/stage0-posix/x86/hex0_x86.hex0", "seed/stage0-posix/x86/kaem-minimal.hex0",
+		"seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed", "seed/stage0-posix/M2libc/x86.c",
+		"steps/seed-1.0/pass1.kaem", "steps/kernel-1.0/pass1.kaem", "steps/make-1.0/pass1.kaem", "steps/bash-2.05b/pass1.kaem",
+		"steps/make-1.0/pass2.sh", "steps/make-1.0/pass3.sh", "steps/make-1.0/pass4.sh", "steps/make-1.0/pass5.sh",
+		"steps/tool-1.0/pass1.sh", "steps/linux-4.14/pass1.sh", "steps/wide-1.0/pass1.sh", "steps/bash-5.2.15/pass1.sh", "steps/late-1.0/pass1.sh",
+		"steps/improve/reconfigure.sh", "steps/improve/setup_repo.sh", "steps/improve/open_console.sh",
+		"steps/improve/deep/inside.sh", "steps/improve/get_network.sh", "steps/improve/after.sh", "steps/jump/break.sh",
+		"steps/jump/fiwix.sh", "steps/jump/linux.sh", "steps/jump/move_disk.sh", "steps-extra/extra-1.0/pass1.sh",
+		"steps-extra/improve/local_files.sh", "steps-extra/jump/again.sh", "steps-extra/bash-9.0/pass1.sh",
+	} {
+		writeTestFile(t, filepath.Join(dir, name), "")
+	}
+	writeTestFile(t, filepath.Join(dir, "seed/stage0-posix/kaem.x86"), "./x86/artifact/hex0 ./M2libc/x86.c\n")
 	return dir
 }
 
@@ -183,6 +198,9 @@ func TestScriptsErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "/steps", "no such file"},
+		{"empty nested submodule", func(t *testing.T, tree, _ string) {
+			emptyFolder(t, filepath.Join(tree, "seed/stage0-posix/M2libc"))
+		}, "/steps", "M2libc is empty: fetch the submodules (git submodule update --init --recursive)"},
 		{"no env", func(t *testing.T, tree, _ string) {
 			if err := os.Remove(filepath.Join(tree, "steps", "env")); err != nil {
 				t.Fatal(err)

@@ -99,7 +99,7 @@ func (c *writeCmd) openError(err error, root bool) error {
 		return usageError("%s; nothing was written: write as root: %s", err,
 			shell.Line([]string{"sudo", "kindling", "write", c.Image, c.Device}))
 	}
-	return usageError("%s; nothing was written", err)
+	return inputError(fmt.Errorf("%w; nothing was written", err))
 }
 
 // interruptedLine says what an interruption has left.

@@ -52,13 +52,11 @@ func (p *planner) extraRoots() error {
 	return p.inTree(p.findNeeded(media))
 }
 
-// checkExtra looks for steps of the extra roots that nothing is there for: they would fail at the very end. It also adds
-// the keys that ask for the roots to those that the configurator keeps.
+// checkExtra looks for steps that nothing is there for: they would fail hours later. It also adds the keys that ask for the
+// extra roots to those that the configurator keeps.
 func (p *planner) checkExtra() error {
-	for _, plan := range p.a.Extra {
-		for _, missing := range plan.Missing(p.tree.FS(), func(steps.Step) bool { return false }) {
-			return errors.New(missing)
-		}
+	if err := overlay.CheckSteps(p.tree.FS(), p.plans()); err != nil {
+		return err
 	}
 	if len(p.a.Extra) == 0 {
 		return nil

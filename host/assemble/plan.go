@@ -180,19 +180,25 @@ func (p *planner) inTree(err error) error {
 	return fmt.Errorf("tree %s: %w", p.tree.Dir(), err)
 }
 
-// checkTree looks for what the mode needs, and for a change in the one file that must stay as it is.
-func (p *planner) checkTree() error {
+// CheckTree reports what t lacks for media of that mode, as an error that wraps tree.ErrShape and names the folder.
+func CheckTree(t *tree.Tree, boot *options.Rootfs) error {
 	need := []string{tree.Steps, tree.Seed}
-	boot := &p.a.Options.Boot
-	if boot.EarlyPreseed == "" {
-		need = append(need, tree.Stage0)
-	} else {
+	if boot.EarlyPreseed != "" {
 		need = append(need, tree.Seed+"/preseeded.kaem")
 	}
 	if boot.KernelBootstrap() {
-		need = append(need, stage1File, stage2File)
+		need = append(need, tree.BuilderHex0, stage1File, stage2File)
 	}
-	if err := p.tree.Require(need...); err != nil {
+	if err := t.Require(need...); err != nil || boot.EarlyPreseed != "" {
+		return err
+	}
+	return t.RequireSeeds(archDir(boot.Arch), boot.KernelBootstrap())
+}
+
+// checkTree looks for what the mode needs, and for a change in the one file that must stay as it is.
+func (p *planner) checkTree() error {
+	boot := &p.a.Options.Boot
+	if err := CheckTree(p.tree, boot); err != nil {
 		return err
 	}
 	if !boot.KernelBootstrap() {
@@ -215,10 +221,23 @@ func (p *planner) checkTree() error {
 	return nil
 }
 
+// TreeConfig is bootstrap.cfg with a payload taken into account, with the variables that the tree's rootfs.py writes.
+func TreeConfig(t *tree.Tree, boot *options.Rootfs, media *options.Payload) (*steps.Config, error) {
+	rootfs, err := readFile(t, "rootfs.py")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return options.ConfigOf(rootfs, media.Config(boot)), nil
+}
+
 // steps plans with the configuration and the manifest that go on the media.
 func (p *planner) steps() error {
 	o := &p.a.Options
-	p.a.Config = o.Payload.Config(&o.Boot)
+	config, err := TreeConfig(p.tree, &o.Boot, &o.Payload)
+	if err != nil {
+		return p.inTree(err)
+	}
+	p.a.Config = config
 	if err := o.Extra.Config(p.a.Config); err != nil {
 		return err
 	}
@@ -226,7 +245,7 @@ func (p *planner) steps() error {
 	for _, v := range o.Net.Variables() {
 		p.keys = append(p.keys, overlay.Key{Name: v.Name, Value: v.Value, Type: `""`, Short: "How the guest's network is configured"})
 	}
-	config := p.a.Config.Clone()
+	config = p.a.Config.Clone()
 	if o.Boot.NoCreateConfig && o.Boot.KernelBootstrap() {
 		config.Set("KERNEL_BOOTSTRAP", "True") // as the configurator sets it under builder-hex0
 	}

@@ -109,6 +109,12 @@ func TestRefused(t *testing.T) {
 		{"agent is a folder", func(_ *testing.T, _ *small, o *assemble.Options) { o.Agent = repo }, tree.ErrEntry, "agent"},
 		{"no manifest", remove("steps/manifest"), tree.ErrShape, "steps/manifest"},
 		{"empty submodule", empty("seed/stage0-posix"), tree.ErrShape, "submodules"},
+		{"empty nested submodule", emptyNested, tree.ErrShape, "seed/stage0-posix/M2libc is empty"},
+		{"no command's source", remove("seed/stage0-posix/x86/kaem-minimal.hex0"), tree.ErrShape, "x86/kaem-minimal.hex0"},
+		{"empty builder-hex0", empty("builder-hex0"), tree.ErrShape, "builder-hex0 is empty"},
+		{"no folder of a step", remove("steps/late-1.0"), nil, "build: late-1.0: the tree has no steps/late-1.0"},
+		{"no script of a pass", remove("steps/twice-1.0/pass2.sh"), nil, "build: twice-1.0: the tree has no steps/twice-1.0/pass2.sh"},
+		{"no script of a jump", remove("steps/jump/move_disk.sh"), nil, "jump: move_disk: the tree has no steps/jump/move_disk.sh"},
 		{"no builder-hex0", remove("builder-hex0"), tree.ErrShape, "builder-hex0"},
 		{"missing distfiles", remove("distfiles/make-1.0.tar.bz2"), assemble.ErrMissing, "1 distfiles are missing (make-1.0.tar.bz2)"},
 		{"stage1 is no hex0", replace("builder-hex0/builder-hex0-x86-stage1.hex0", "zz\n"), assemble.ErrHex0, "line 1"},
@@ -134,6 +140,55 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A tree of before October 2025 is read as it is: sources without types, and the variables of its own rootfs.py.
+func TestOldTree(t *testing.T) {
+	s := makeTree(t, t.TempDir(), usualShape())
+	c := modeCase{boot: bare(nil), payload: options.Payload{Payload: "off"}}
+	o := c.options(t, s)
+	name := filepath.Join(s.tree, "steps/make-1.0/sources")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	untyped := strings.TrimPrefix(strings.ReplaceAll("\n"+string(text), "\nf ", "\n"), "\n")
+	replace("steps/make-1.0/sources", untyped)(t, &s, &o)
+	replace("rootfs.py", `config.write(f"ARCH={args.arch}\n")`)(t, &s, &o)
+	a := c.plan(t, s)
+	for _, v := range a.Config.Variables() {
+		if v.Name == "QEMU" || strings.HasPrefix(v.Name, "MIRRORS") {
+			t.Errorf("%s=%s is in bootstrap.cfg", v.Name, v.Value)
+		}
+	}
+	if !slices.ContainsFunc(a.Distfiles, func(f steps.Distfile) bool { return f.Name == "make-1.0.tar.bz2" }) {
+		t.Error("a distfile of the untyped file is not planned")
+	}
+}
+
+// The same commit as a clone and as a worktree gives the same media: what is called ".git" is on none of them.
+func TestNoGit(t *testing.T) {
+	for _, c := range modeCases(makeRepo(t)) {
+		clone, worktree := makeTree(t, t.TempDir(), usualShape()), makeTree(t, t.TempDir(), usualShape())
+		var o assemble.Options
+		for _, dir := range []string{"", "seed/", "seed/stage0-posix/", "seed/stage0-posix/x86/", "steps/", "steps-own/"} {
+			if err := os.Mkdir(filepath.Join(clone.tree, dir+".git"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			replace(dir+".git/HEAD", "ref: refs/heads/master\n")(t, &clone, &o)
+			replace(dir+".git", "gitdir: /home/user/.git/worktrees/x\n")(t, &worktree, &o)
+		}
+		if diff := cmp.Diff(describe(c.plan(t, clone)), describe(c.plan(t, worktree))); diff != "" {
+			t.Errorf("%s (-clone +worktree):\n%s", c.name, diff)
+		}
+		for _, m := range c.plan(t, worktree).Media {
+			for _, e := range m.Entries {
+				if filepath.Base(e.Path) == ".git" {
+					t.Errorf("%s: %s has %s", c.name, m.Name, e.Path)
+				}
+			}
+		}
+	}
+}
+
 type spoiler = func(t *testing.T, s *small, o *assemble.Options)
 
 func remove(name string) spoiler {
@@ -151,6 +206,12 @@ func empty(name string) spoiler {
 			t.Fatal(err)
 		}
 	}
+}
+
+// emptyNested is a submodule of stage0-posix that its first script names and that was not fetched.
+func emptyNested(t *testing.T, s *small, o *assemble.Options) {
+	replace("seed/stage0-posix/kaem.x86", "./x86/artifact/hex0 ./M2libc/x86.c\n")(t, s, o)
+	empty("seed/stage0-posix/M2libc")(t, s, o)
 }
 
 func replace(name, text string) spoiler {

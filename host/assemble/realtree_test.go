@@ -262,7 +262,7 @@ func makePreseed(t *testing.T) string {
 	return name
 }
 
-// copyTree copies a checkout without its distfiles and its history.
+// copyTree copies a checkout without its distfiles, its history, and the ".git" of its submodules.
 func copyTree(t *testing.T, from, to string) {
 	t.Helper()
 	names, err := os.ReadDir(from)
@@ -280,5 +280,9 @@ func copyTree(t *testing.T, from, to string) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("cp: %v\n%s", err, out)
 		}
+	}
+	cmd := exec.CommandContext(t.Context(), "find", to, "-name", ".git", "-prune", "-exec", "rm", "-rf", "{}", "+")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("find: %v\n%s", err, out)
 	}
 }

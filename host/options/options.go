@@ -10,6 +10,7 @@
 package options
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -192,6 +193,18 @@ func (r *Rootfs) Config() *steps.Config {
 			c.Set("MIRRORS", `"`+strings.Join(r.Mirrors, " ")+`"`)
 		}
 		c.Set("MIRRORS_LEN", fmt.Sprint(len(r.Mirrors)))
+	}
+	return c
+}
+
+// ConfigOf is c, which Config or Payload.Config has made, as the rootfs.py of that text writes it: without the variables
+// that it does not write. QEMU came in October 2025, MIRRORS and MIRRORS_LEN are younger than release 1.0. No text changes
+// nothing.
+func ConfigOf(rootfs []byte, c *steps.Config) *steps.Config {
+	for _, name := range []string{"QEMU", "MIRRORS", "MIRRORS_LEN"} {
+		if len(rootfs) > 0 && !bytes.Contains(rootfs, []byte(name+"=")) {
+			c.Unset(name)
+		}
 	}
 	return c
 }

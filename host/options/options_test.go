@@ -229,6 +229,24 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// A tree of before October 2025 has the variables that its own rootfs.py writes.
+func TestConfigOf(t *testing.T) {
+	for rootfs, lost := range map[string]string{
+		"": "", "QEMU={args.qemu} MIRRORS=x MIRRORS_LEN=0": "", "MIRRORS=x MIRRORS_LEN=0": "QEMU", "ARCH=": "QEMU MIRRORS MIRRORS_LEN",
+	} {
+		for _, args := range []string{"-q -m http://a", "-q -m http://a --external-sources", "-q --no-create-config"} {
+			want := mustParse(t, args).Boot.Config()
+			for name := range strings.FieldsSeq(lost) {
+				want.Unset(name)
+			}
+			got := options.ConfigOf([]byte(rootfs), mustParse(t, args).Boot.Config())
+			if diff := cmp.Diff(string(want.Bytes()), string(got.Bytes())); diff != "" {
+				t.Errorf("rootfs.py %q, %s (-want +got):\n%s", rootfs, args, diff)
+			}
+		}
+	}
+}
+
 // common is bootstrap.cfg with everything switched off, changed by a list of NAME=VALUE (only MIRRORS has spaces).
 func common(t *testing.T, changes string) string {
 	t.Helper()

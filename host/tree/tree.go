@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -106,6 +107,47 @@ func (t *Tree) Require(names ...string) error {
 	return nil
 }
 
+// firstFolder matches a folder of stage0-posix as its first scripts name it: "./M2libc/x86", "../M2-Planet/cc.c", or
+// "cd mescc-tools-extra".
+var firstFolder = regexp.MustCompile(`(?m)(?:\.\.?/|^cd )([A-Za-z0-9][A-Za-z0-9_.-]*)(?:/|$)`)
+
+// RequireSeeds reports, as Require does, what is missing of stage0-posix to start from the seeds: the programs or sources
+// that a medium starts with, and the folders (submodules of the submodule) that the first scripts name. arch is the
+// folder of the architecture, such as "x86". A kernel bootstrap needs the hex0 sources instead of the seeds as programs.
+func (t *Tree) RequireSeeds(arch string, kernelBootstrap bool) error {
+	const seeds = "bootstrap-seeds"
+	if err := t.Require(Stage0); err != nil {
+		return err
+	}
+	read := func(name string) string {
+		text, err := fs.ReadFile(t.root, Stage0+"/"+name)
+		if err != nil {
+			return "" // an architecture without that script
+		}
+		return string(text)
+	}
+	submodules := read(".gitmodules")
+	scripts := read("kaem."+strings.ToLower(arch)) + read(arch+"/kaem.run")
+	for _, pass := range []string{"seed", "mini", "full"} {
+		scripts += read(arch + "/mescc-tools-" + pass + "-kaem.kaem")
+	}
+	for _, found := range firstFolder.FindAllStringSubmatch("./"+arch+"/\n"+scripts, -1) {
+		name := Stage0 + "/" + found[1]
+		_, err := t.root.Stat(name)
+		created := errors.Is(err, fs.ErrNotExist) && !strings.Contains(submodules, "path = "+found[1]+"\n")
+		if created || kernelBootstrap && found[1] == seeds {
+			continue
+		}
+		if err := t.Require(name); err != nil {
+			return err
+		}
+	}
+	if kernelBootstrap {
+		return t.Require(Stage0+"/kaem.x86", Stage0+"/x86/hex0_x86.hex0", Stage0+"/x86/kaem-minimal.hex0")
+	}
+	return t.Require(Stage0+"/"+seeds, Stage0+"/"+seeds+"/POSIX/"+arch+"/kaem-optional-seed")
+}
+
 // Find finds a regular file of the tree or of an extra root.
 func (t *Tree) Find(name string) (*Source, error) { return Find(t.fsys, name, t.Path(name)) }
 
@@ -118,7 +160,8 @@ type Entry struct {
 }
 
 // List lists everything below the folder name of fsys, in byte order of the paths, each folder before what is in it. The
-// folder itself is not in the list. Links are followed, as rootfs.py's copies do. Errors name the file: those of fsys, a
+// folder itself is not in the list, and neither is what is called ".git": a folder in a clone, a file with a path of the
+// host in a submodule or a worktree. Links are followed, as rootfs.py's copies do. Errors name the file: those of fsys, a
 // link that leads nowhere or out of fsys, and ErrEntry for devices, pipes, sockets, links that lead in circles, and
 // names with a control character.
 func List(fsys fs.FS, name string) ([]Entry, error) {
@@ -145,6 +188,9 @@ func (l *lister) dir(rel string, depth int) error {
 		return fmt.Errorf("list %s: %w", full, err)
 	}
 	for _, e := range entries {
+		if e.Name() == ".git" {
+			continue
+		}
 		if err := l.entry(path.Join(rel, e.Name()), e, depth); err != nil {
 			return err
 		}

@@ -71,16 +71,57 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// The folders that the first scripts name are there and have something in them, but for those that a start creates.
+func TestRequireSeeds(t *testing.T) {
+	files := []string{
+		"steps/manifest", "seed/stage0-posix/x86/hex0_x86.hex0", "seed/stage0-posix/x86/kaem-minimal.hex0",
+		"seed/stage0-posix/kaem.x86", "seed/stage0-posix/x86/mescc-tools-full-kaem.kaem", "seed/stage0-posix/M2libc/",
+		"seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed", "seed/stage0-posix/riscv64/",
+	}
+	for _, tt := range []struct {
+		name, script, modules, want string
+	}{
+		{"named nowhere", "./x86/artifact/hex0\n", "", ""},
+		{"created", "./bin/M1 ../artifact/M2\n", "", ""},
+		{"empty", "cc ./M2libc/x86.c\n", "", "seed/stage0-posix/M2libc is empty"},
+		{"empty, from beside", "cc ../M2libc/x86.c\n", "", "seed/stage0-posix/M2libc is empty"},
+		{"entered", "set -ex\ncd M2libc\n", "", "seed/stage0-posix/M2libc is empty"},
+		{"gone", "cc ./M2-Planet/cc.c\n", "\tpath = M2-Planet\n", "there is no seed/stage0-posix/M2-Planet"},
+	} {
+		dir := checkout(t, files...)
+		for name, text := range map[string]string{"x86/mescc-tools-full-kaem.kaem": tt.script, ".gitmodules": tt.modules} {
+			if err := os.WriteFile(filepath.Join(dir, tree.Stage0, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open, err := tree.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kernels := range []bool{false, true} {
+			err := open.RequireSeeds("x86", kernels)
+			if (err == nil) != (tt.want == "") || err != nil && (!errors.Is(err, tree.ErrShape) || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("%s, kernel bootstrap %t: error %v, want %q", tt.name, kernels, err, tt.want)
+			}
+		}
+		if err := open.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestList(t *testing.T) {
 	fsys := fstest.MapFS{
-		"top/b":       {Data: []byte("22"), Mode: 0o644},
-		"top/a b/x":   {Data: []byte("1"), Mode: 0o744},
-		"top/a":       {Mode: 0o600},
-		"top/.git":    {Data: []byte("333")},
-		"beside/left": {},
+		"top/b":             {Data: []byte("22"), Mode: 0o644},
+		"top/a b/x":         {Data: []byte("1"), Mode: 0o744},
+		"top/a":             {Mode: 0o600},
+		"top/.git":          {Data: []byte("333")},
+		"top/.gitx":         {Data: []byte("4444")},
+		"top/a b/.git/HEAD": {},
+		"beside/left":       {},
 	}
 	want := []tree.Entry{
-		{Path: ".git", Size: 3}, {Path: "a"}, {Path: "a b", Dir: true}, {Path: "a b/x", Exec: true, Size: 1}, {Path: "b", Size: 2},
+		{Path: ".gitx", Size: 4}, {Path: "a"}, {Path: "a b", Dir: true}, {Path: "a b/x", Exec: true, Size: 1}, {Path: "b", Size: 2},
 	}
 	got, err := tree.List(fsys, "top")
 	if err != nil {

@@ -50,8 +50,11 @@ const (
 )
 
 // Provides reports whether a step's script comes from the overlay, so that a tree need not have it. What wraps a script of
-// the tree does not stand in for it.
+// the tree does not stand in for it, and an extra root has to have its own.
 func Provides(s steps.Step) bool {
+	if s.Root != "" {
+		return false
+	}
 	name := path.Join(steps.MainRoot, string(s.Kind), s.Name+".sh")
 	if s.Kind == steps.KindBuild {
 		name = path.Join(steps.MainRoot, s.Name)
@@ -61,6 +64,16 @@ func Provides(s steps.Step) bool {
 	}
 	_, err := fs.Stat(files, path.Join("tree", name))
 	return err == nil
+}
+
+// CheckSteps reports the first step of the plans that neither the tree nor the overlay has a folder and a script for.
+func CheckSteps(tree fs.FS, plans []*steps.Plan) error {
+	for _, p := range plans {
+		for _, missing := range p.Missing(tree, Provides) {
+			return errors.New(missing)
+		}
+	}
+	return nil
 }
 
 // wrapped is the name that a script of the tree has when it is wrapped.
