@@ -254,14 +254,19 @@ func TestLocks(t *testing.T) {
 		_ = server.Process.Kill()
 		_ = server.Wait()
 	}()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if c, err := net.Dial("unix", socket); err == nil {
-			_ = c.Close()
-			break
-		}
+	deadline := time.Now().Add(20 * time.Second)
+	c, err := net.Dial("unix", socket)
+	for ; err != nil; c, err = net.Dial("unix", socket) {
 		if time.Now().After(deadline) {
-			t.Fatal("qemu-nbd does not come up")
+			t.Fatalf("qemu-nbd does not come up: %v", err)
 		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	defer func() { _ = c.Close() }()
+	// qemu-nbd listens before it opens the image and greets after.
+	greeting := make([]byte, 8)
+	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != "NBDMAGIC" {
+		t.Fatalf("greeting of qemu-nbd: %q, %v", greeting, err)
 	}
 	if _, err := Open(t.Context(), raw(path), Options{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("while QEMU has it: %v", err)
