@@ -253,7 +253,7 @@ exit 7
 	f := boot(t, "--interactive", "--qemu-ram", "256", "--qemu-cmd", twist{files: files, before: `for i in "${!args[@]}"; do
 		[ "${args[i]}" != -kernel ] || cp "$(dirname "${args[i+1]}")"/../lib/modules/*/kernel/drivers/block/loop.ko "${disks}/loop.ko"
 	done
-	(cd "${disks}" && echo loop.ko | cpio -o -H newc --quiet) >> "${disks}/initramfs.cpio.extra"`}.qemu(t))
+	(cd "${disks}" && echo loop.ko | cpio -o -H newc --quiet) >> "${initrd}"`}.qemu(t))
 	if f.status != 10 || f.report.Step != "010-improve-setup_repo" || !strings.Contains(f.report.Line, "failed with exit status 7") || !strings.Contains(f.report.Line, "the kernel killed tail (process ") {
 		t.Errorf("status %d, step %s: %s", f.status, f.report.Step, f.report.Line)
 	}

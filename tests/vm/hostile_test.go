@@ -46,7 +46,7 @@ set -e
 args=()
 while [ $# -gt 0 ]; do
 	case $1 in
-	-initrd) disks=$(dirname "$2"); cat "$2" %[1]q > "$2.extra"; args+=(-initrd "$2.extra"); shift 2 ;;
+	-initrd) disks=$(dirname "$2"); initrd=$2.extra; cat "$2" %[1]q > "${initrd}"; args+=(-initrd "${initrd}"); shift 2 ;;
 	-append) args+=(-append "$2 %[2]s"); shift 2 ;;
 	*) args+=("$1"); shift ;;
 	esac
