@@ -17,8 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPort opens the serial line to the host. Where the machine has none, writing to it fails, and that is no failure
-// of the run.
+// openPort opens the serial line to the host. On a machine without one, writes to it fail; the run goes on.
 func (a *agent) openPort() error {
 	a.portOpen = true
 	out, err := eventLine(a.cmdline.events)
@@ -116,7 +115,7 @@ func openSerial(path string) (*os.File, error) {
 	}
 	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is no serial port: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s is not a serial port: %w", path, err), f.Close())
 	}
 	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
 	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB|unix.CSTOPB|unix.CRTSCTS|unix.CBAUD) | unix.CS8 | unix.CLOCAL | unix.CREAD | unix.B115200

@@ -65,7 +65,7 @@ type runCmd struct {
 	DryRun bool     `help:"Print the command instead of running it; with --keep or --run, its media are left there."`
 	Keep   bool     `help:"Keep the media in the run folder after a success (a failed run keeps them anyway)."`
 
-	GuestNet  string      `help:"What the guest reaches besides Kindling's own mirrors: auto (other machines, if a step has to download from them) or full (other machines)." enum:"auto,full" default:"auto" name:"guest-net"`
+	GuestNet  string      `help:"Allow connections to other machines: auto (if a step downloads from them) or full (always). The guest always reaches Kindling's own mirrors." enum:"auto,full" default:"auto" name:"guest-net"`
 	MaxOutput options.MiB `help:"How much console, events and step logs may take in all, as in 512M or 2G; a run that writes more is stopped." default:"2G" name:"max-output"`
 	Allow     []string    `help:"A file or folder outside the run folder that the record of a resumed run may name; repeatable." sep:"none" placeholder:"PATH"`
 	JSON      bool        `help:"Print the guest's events as JSON lines instead of progress." name:"json"`

@@ -27,7 +27,7 @@ func audited(t *testing.T, record, events string, disks ...string) *run {
 	return &run{cmd: &runCmd{}, dir: dir, agent: "agent"}
 }
 
-// What of a run's disks cannot be read is no failure of the run; what can be read has to say the same as the events.
+// A disk that cannot be read does not fail the run. A journal that can be read must agree with the events.
 func TestAudit(t *testing.T) {
 	const planned = `{"kind":"plan","name":"a","total":4}` + "\n"
 	end := func(id, status string) string {

@@ -83,5 +83,5 @@ func (s streams) text() io.Writer { return &textWriter{file: s.out} }
 // notes is standard error for people.
 func (s streams) notes() io.Writer { return &textWriter{file: s.err} }
 
-// notef writes to standard error, which nobody may be reading.
+// notef writes to standard error and ignores write errors: the reader may be gone.
 func (s streams) notef(format string, args ...any) { fmt.Fprintf(s.notes(), format, args...) }

@@ -5,6 +5,6 @@
 //
 // Options describe the machine, Validate checks them without touching the machine they run on, Argv renders them (a
 // pure function, printed by --dry-run), Start runs them as a child in a process group of its own. The package never
-// judges a run: QEMU's exit status is no evidence of anything, package watch reads what the guest itself says. It never
+// judges a run: QEMU's exit status does not show the result; package watch reads the guest's events. It never
 // signals a process that it did not start. It is called by cmd/host.
 package qemu

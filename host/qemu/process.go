@@ -21,7 +21,7 @@ import (
 // DefaultGrace is how long Stop leaves QEMU to write out its disks and end after SIGTERM.
 const DefaultGrace = 10 * time.Second
 
-// Exit is how QEMU ended. It is no evidence of how the run in it ended.
+// Exit is how QEMU ended. It does not show how the run in it ended.
 type Exit struct {
 	Code   int            // exit status, -1 when a signal ended it
 	Signal syscall.Signal // 0 when it ended by itself
