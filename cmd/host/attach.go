@@ -55,7 +55,8 @@ func (c *attachCmd) Run(ctx context.Context, s streams) error {
 		return inputError(err)
 	}
 	defer dir.Close()
-	v := &viewer{dir: dir, events: watch.NewTail(func() (*os.File, error) { return dir.Open(rundir.Events) }, event.MaxLine+1)}
+	events := func() (*os.File, error) { return dir.Open(rundir.Events) }
+	v := &viewer{dir: dir, events: watch.NewTail(events, event.MaxLine+1)}
 	defer v.events.Close()
 	v.display = progress.For(s.out, c.JSON, os.Getenv("TERM"), v.remaining)
 	err = v.follow(ctx)

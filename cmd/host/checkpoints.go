@@ -141,7 +141,8 @@ func (r *run) keepCheckpoints(ctx context.Context, g guest, s *started, supervis
 	k := &keeper{
 		Sink: supervised.Sink, order: order, control: s.qemu.Control,
 		vm: r.vm, wanted: make(chan moment, len(order)), notes: make(chan string, 2*len(order)),
-		taker: &checkpoint.Taker{Run: r.dir, Machine: *g.machine, Started: supervised.Started, Settle: settle(supervised.Flush), Moved: r.remember},
+		taker: &checkpoint.Taker{Run: r.dir, Machine: *g.machine, Started: supervised.Started,
+			Settle: settle(supervised.Flush), Moved: r.remember},
 	}
 	supervised.Sink, supervised.Held, supervised.Notes = k, k.held.Load, k.notes
 	ctx, cancel := context.WithCancel(ctx)
@@ -254,7 +255,8 @@ func (r *run) prepareFrom(ctx context.Context) (guest, error) {
 			return guest{}, err
 		}
 	}
-	err = errors.Join(copyStart(r.dir, source, rundir.ConsoleLog, c.Console), copyStart(r.dir, source, rundir.Events, c.Events), r.recordSource())
+	err = errors.Join(copyStart(r.dir, source, rundir.ConsoleLog, c.Console),
+		copyStart(r.dir, source, rundir.Events, c.Events), r.recordSource())
 	if err != nil {
 		return guest{}, fmt.Errorf("--from: %w", err)
 	}
@@ -281,7 +283,8 @@ func (r *run) prepareFrom(ctx context.Context) (guest, error) {
 	return g, nil
 }
 
-// bootedWith records what a machine boots, as a path from its run folder; the embedded default's kernel is not recorded.
+// bootedWith records what a machine boots, as a path from its run folder. The embedded default's kernel is
+// not recorded.
 func (r *run) bootedWith(m *machine.Machine, o qemu.Options) {
 	m.Kernel, m.Initrd, m.Append = machine.Below(r.dir.Path(), o.Kernel), machine.Below(r.dir.Path(), o.Initrd), o.Append
 	if m.Demo && filepath.IsAbs(m.Kernel) {

@@ -54,7 +54,8 @@ func TestCopyStart(t *testing.T) {
 	if got, err := dst.Read(rundir.Events, 100); err != nil || string(got) != "0123" {
 		t.Errorf("copied %q, %v", got, err)
 	}
-	if err := copyStart(dst, src, rundir.Events, 11); err == nil || !strings.Contains(err.Error(), "shorter than at the checkpoint") {
+	err := copyStart(dst, src, rundir.Events, 11)
+	if err == nil || !strings.Contains(err.Error(), "shorter than at the checkpoint") {
 		t.Errorf("a log that was cut: %v", err)
 	}
 }

@@ -172,8 +172,9 @@ func TestFetchUnreadable(t *testing.T) {
 func TestInputError(t *testing.T) {
 	for err, want := range map[error]int{
 		fs.ErrNotExist: statusUsage, syscall.ENOTDIR: statusUsage, payload.ErrRange: statusUsage,
-		syscall.EACCES: statusInternal, syscall.EIO: statusInternal, syscall.EMFILE: statusInternal, syscall.ENOSPC: statusInternal,
-		syscall.EROFS: statusInternal, syscall.EPERM: statusInternal,
+		syscall.EACCES: statusInternal, syscall.EIO: statusInternal, syscall.EMFILE: statusInternal,
+		syscall.ENOSPC: statusInternal,
+		syscall.EROFS:  statusInternal, syscall.EPERM: statusInternal,
 	} {
 		wrapped := fmt.Errorf("try: %w", &fs.PathError{Op: "open", Path: "x", Err: err})
 		if status, line := statusOf(inputError(wrapped), os.Stdout); status != want || line != wrapped.Error() {
@@ -191,7 +192,8 @@ func TestInputError(t *testing.T) {
 	}
 	for _, args := range [][]string{{"verify", image}, {"list", image}, {"extract", image, t.TempDir()}} {
 		args = append([]string{"payload"}, args...)
-		if status, _, stderr := runMain(t, args...); status != statusInternal || !strings.Contains(stderr, "input/output error") {
+		status, _, stderr := runMain(t, args...)
+		if status != statusInternal || !strings.Contains(stderr, "input/output error") {
 			t.Errorf("%v: status %d\n%s", args, status, stderr)
 		}
 	}

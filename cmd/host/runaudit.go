@@ -16,7 +16,6 @@ import (
 	"kindling/host/resume"
 	"kindling/host/rundir"
 	"kindling/host/stage0"
-	"kindling/host/watch"
 	"kindling/internal/history"
 	"kindling/steps"
 )
@@ -77,31 +76,31 @@ func (r *run) recordStage0(disk *diskimage.Image, handoff stage0.Handoff) error 
 }
 
 // audit compares a success that the guest reports with what the run owes.
-func (r *run) audit(ctx context.Context) watch.Finding {
+func (r *run) audit(ctx context.Context) audit.Finding {
 	found, err := r.auditRun(ctx)
 	if err == nil {
 		return found
 	}
 	why := "unchecked: " + oneLine(err)
-	return watch.Finding{Audit: report.Audit{Steps: why, Journal: why},
+	return audit.Finding{Audit: report.Audit{Steps: why, Journal: why},
 		Doubt: "the guest reports success, but the steps that it owes cannot be checked: " + oneLine(err)}
 }
 
-func (r *run) auditRun(ctx context.Context) (watch.Finding, error) {
+func (r *run) auditRun(ctx context.Context) (audit.Finding, error) {
 	record, err := readRecord(r.dir)
 	if err != nil {
-		return watch.Finding{}, err
+		return audit.Finding{}, err
 	}
 	events, err := r.dir.Open(rundir.Events)
 	if err != nil {
-		return watch.Finding{}, err
+		return audit.Finding{}, err
 	}
 	defer events.Close()
 	evidence := audit.Evidence{Record: record, Events: events, Attended: r.cmd.Boot.Interactive}
 	if record.Agent {
 		r.readDisk(ctx, &evidence)
 	}
-	return watch.Finding(audit.Check(evidence)), nil
+	return audit.Check(evidence), nil
 }
 
 // readDisk reads what the audit needs of the run's disk. What cannot be read does not fail the run.

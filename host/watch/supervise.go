@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"kindling/host/audit"
 	"kindling/host/report"
 	"kindling/host/rundir"
 	"kindling/internal/event"
@@ -63,7 +64,7 @@ type Run struct {
 
 	// Audit compares a success that the guest reports with what the run owes. It is called once, when the machine has
 	// ended, and only after such a success. Nil: the final event decides.
-	Audit func(ctx context.Context) Finding
+	Audit func(ctx context.Context) audit.Finding
 
 	// Console, Events and Output are what the machine's first two serial ports and QEMU itself write; nil: nothing. All
 	// of it goes into bounded files of the folder, and Tee sees the console as it comes.
@@ -76,13 +77,6 @@ type Run struct {
 	// Final gives the final event of a guest that has no event port, when it has ended; said is the last line of its
 	// console. May be nil.
 	Final func(said string) event.Event
-}
-
-// Finding is what an audit has found.
-type Finding struct {
-	Audit report.Audit
-	Doubt string // one line that says why the success is not one; "" when nothing contradicts it
-	Step  string // ID of the first step that contradicts it
 }
 
 // Supervise watches a machine until it has ended, stops it when the run is decided or ctx ends, writes the step logs

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kindling/host/audit"
 	"kindling/host/report"
 	"kindling/host/rundir"
 	"kindling/internal/event"
@@ -369,12 +370,12 @@ func TestSuperviseFinal(t *testing.T) {
 // A success that the guest reports is one only if the audit finds nothing against it; other ends are not audited.
 func TestSuperviseAudit(t *testing.T) {
 	const done = `{"seq":1,"ms":1,"kind":"done","status":"ok"}` + "\n"
-	doubt := Finding{Audit: report.Audit{Steps: report.StepsIncomplete, Owed: 2, Missing: []string{"002-build-b"}},
+	doubt := audit.Finding{Audit: report.Audit{Steps: report.StepsIncomplete, Owed: 2, Missing: []string{"002-build-b"}},
 		Doubt: "the guest reports success, \x1b[31mbut", Step: "002-build-b"}
-	clean := Finding{Audit: report.Audit{Steps: report.StepsComplete, Owed: 2, Journal: report.JournalChecked}}
+	clean := audit.Finding{Audit: report.Audit{Steps: report.StepsComplete, Owed: 2, Journal: report.JournalChecked}}
 	for _, tt := range []struct {
 		name, events string
-		found        Finding
+		found        audit.Finding
 		result       report.Result
 		status       int
 		line         string
@@ -387,7 +388,7 @@ func TestSuperviseAudit(t *testing.T) {
 		r, m, _ := newRun(t)
 		r.events.write(tt.events)
 		audits := 0
-		r.Audit = func(context.Context) Finding { audits++; return tt.found }
+		r.Audit = func(context.Context) audit.Finding { audits++; return tt.found }
 		m.end("exit status 0")
 		v := Supervise(t.Context(), r.Run)
 		doc, err := report.Read(r.Dir.At(rundir.Report))
